@@ -1,0 +1,302 @@
+"""The words every part of sam_train speaks.
+
+Axes: B images, P objects, N points, M mask candidates, S side of the model's square input, h and w the size of a mask.
+
+Objects are *packed*: all P objects of a batch lie in one leading axis, and ``object_image`` of shape (P,) says which of
+the B images each belongs to. Coordinates are x, y in pixels of the model's input unless a name says otherwise; sizes
+are (height, width).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from enum import IntEnum
+from typing import Any, Literal, TypeVar
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+
+
+class InputError(ValueError):
+    """A mistake in what a person gave us; the message names it and the remedy, and is shown without a traceback."""
+
+
+class PointLabel(IntEnum):
+    """What a point says to the prompt encoder. The numbers are the ones Segment Anything was trained with."""
+
+    EMPTY = -1  # a slot without a point: it never changes a result
+    BACKGROUND = 0
+    OBJECT = 1
+    BOX_TOP_LEFT = 2
+    BOX_BOTTOM_RIGHT = 3
+
+
+T = TypeVar("T", bound="_Tensors")  # typing.Self says the same but cannot be checked at run time
+
+
+class _Tensors:
+    """A dataclass whose tensor fields travel together."""
+
+    def _map(self: T, function: Callable[[Tensor], Tensor]) -> T:
+        def convert(value: Any) -> Any:
+            if isinstance(value, Tensor):
+                return function(value)
+            if isinstance(value, tuple):
+                return tuple(convert(item) for item in value)
+            return value
+
+        return replace(self, **{field.name: convert(getattr(self, field.name)) for field in fields(self)})  # pyright: ignore[reportArgumentType]
+
+    def to(self: T, *args: Any, **kwargs: Any) -> T:
+        """All tensors through ``Tensor.to`` with these arguments."""
+        return self._map(lambda tensor: tensor.to(*args, **kwargs))
+
+    def pin_memory(self: T) -> T:
+        """All tensors in page-locked memory, as ``DataLoader(pin_memory=True)`` asks for."""
+        return self._map(lambda tensor: tensor.pin_memory())
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How an image becomes a model's input; part of the model, since its weights were trained with it.
+
+    Attributes:
+        image_size: Side S of the square input, in pixels.
+        resize: ``longest_side`` keeps the aspect ratio, resizes in 8 bit and pads right and bottom with the mean colour
+            (SAM, ``ResizeLongestSide``); ``square`` stretches both sides to S in floating point (SAM 2,
+            ``SAM2Transforms``).
+        mean: Of the red, green and blue channel, on the 0..255 scale.
+        std: Likewise.
+    """
+
+    image_size: int
+    resize: Literal["longest_side", "square"] = "longest_side"
+    mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
+    std: tuple[float, float, float] = (58.395, 57.12, 57.375)
+
+    def resized_size(self, original_size: tuple[int, int]) -> tuple[int, int]:
+        """Height and width of the un-padded part of the input for an image of this height and width."""
+        if self.resize == "square":
+            return self.image_size, self.image_size
+        height, width = original_size
+        scale = self.image_size / max(height, width)
+        # A sliver may round to nothing; the official code fails there, one row of pixels is what it means.
+        return max(int(height * scale + 0.5), 1), max(int(width * scale + 0.5), 1)
+
+    def normalize(
+        self, images: UInt8[Tensor, "B 3 S S"] | Float[Tensor, "B 3 S S"], valid_size: Int[Tensor, "B 2"]
+    ) -> Float[Tensor, "B 3 S S"]:
+        """Pixels of 0..255 to the encoder's input, zero in the padding, on the device the images are on."""
+        mean = torch.tensor(self.mean, device=images.device).view(3, 1, 1)
+        std = torch.tensor(self.std, device=images.device).view(3, 1, 1)
+        return (images - mean) / std * valid_region(valid_size, images.shape[-1])[:, None]
+
+    def scale_points(
+        self, points: Float[Tensor, "*batch 2"], original_size: tuple[int, int]
+    ) -> Float[Tensor, "*batch 2"]:
+        """x, y in pixels of an image of this height and width to pixels of the model's input."""
+        (height, width), (resized_height, resized_width) = original_size, self.resized_size(original_size)
+        return points * points.new_tensor([resized_width / width, resized_height / height])
+
+    def restore_logits(
+        self, logits: Float[Tensor, "P M h w"], original_size: tuple[int, int]
+    ) -> Float[Tensor, "P M H W"]:
+        """Logits over the input frame to an image of this height and width, as the official predictors do."""
+        if self.resize == "longest_side":
+            height, width = self.resized_size(original_size)
+            logits = resize_logits(logits, (self.image_size, self.image_size))[..., :height, :width]
+        return resize_logits(logits, original_size)
+
+
+NUM_DRAWS = 16
+"""Uniform random numbers an object carries: 6 for its first prompt, then one for each of up to 10 corrections."""
+
+
+def valid_region(valid_size: Int[Tensor, "B 2"], side: int, stride: int = 1) -> Bool[Tensor, "B h w"]:
+    """True where a cell of the (side/stride)² grid over the input holds pixels of the image, not of the padding."""
+    starts = torch.arange(0, side, stride, device=valid_size.device)
+    rows, columns = starts < valid_size[:, :1], starts < valid_size[:, 1:]
+    return rows[:, :, None] & columns[:, None, :]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image and the objects of it that will be used, before batching.
+
+    Objects are regions of label planes, so that neighbours share a plane and overlapping objects do not have to: object
+    i is where ``labels[plane[i]] == value[i]``.
+
+    Attributes:
+        id: Unique in its dataset; randomness of prompts and every report refer to it.
+        image: Red, green, blue, 8 bit.
+        labels: One or more planes of the image's size; 0 is background.
+        plane: Per object, its plane.
+        value: Per object, its value there.
+    """
+
+    id: str
+    image: UInt8[Tensor, "3 h w"]
+    labels: Int[Tensor, "L h w"]
+    plane: Int[Tensor, "P"]
+    value: Int[Tensor, "P"]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the image."""
+        return self.image.shape[-2], self.image.shape[-1]
+
+    def masks(self) -> Bool[Tensor, "P h w"]:
+        """One boolean mask per object."""
+        return self.labels[self.plane] == self.value[:, None, None]
+
+    def keep(self, objects: Bool[Tensor, "P"] | Int[Tensor, "K"]) -> Sample:
+        """The same image with these objects only, in this order."""
+        return replace(self, plane=self.plane[objects], value=self.value[objects])
+
+
+@dataclass  # not frozen: Lightning's precision plugins refuse to convert what is
+class Batch(_Tensors):
+    """Images with their packed objects.
+
+    Attributes:
+        images: 0..255, resized and padded as the model's :class:`Preprocessing` says.
+        masks: Ground truth in the frame of the input.
+        object_image: Per object, the index of its image; ascending.
+        valid_size: Per image, (height, width) of the un-padded part of the input.
+        original_size: Per image, (height, width) as it came from disk.
+        draws: Per object, its own uniform random numbers in [0, 1). Everything random about an object's prompts comes
+            from its row, so prompts do not depend on what else is in the batch, on workers or on devices.
+        ids: Per image, its sample's id.
+        original_masks: Per image, its objects' masks at the original size; only in evaluation.
+    """
+
+    images: UInt8[Tensor, "B 3 S S"]
+    masks: Bool[Tensor, "P S S"]
+    object_image: Int[Tensor, "P"]
+    valid_size: Int[Tensor, "B 2"]
+    original_size: Int[Tensor, "B 2"]
+    draws: Float[Tensor, "P R"]
+    ids: tuple[str, ...]
+    original_masks: tuple[Bool[Tensor, "_ _ _"], ...] | None = None
+
+    @property
+    def num_objects(self) -> int:
+        """P, over all images."""
+        return self.masks.shape[0]
+
+    def image(self, index: int) -> Batch:
+        """The batch of one image."""
+        one = slice(index, index + 1)
+        objects = self.object_image == index
+        return Batch(
+            images=self.images[one],
+            masks=self.masks[objects],
+            object_image=self.object_image[objects] * 0,
+            valid_size=self.valid_size[one],
+            original_size=self.original_size[one],
+            draws=self.draws[objects],
+            ids=self.ids[one],
+            original_masks=self.original_masks and self.original_masks[one],
+        )
+
+    def with_objects(self, objects: slice | Int[Tensor, "K"]) -> Batch:
+        """The same images with these objects only, in the frame of the input."""
+        return replace(
+            self,
+            masks=self.masks[objects],
+            object_image=self.object_image[objects],
+            draws=self.draws[objects],
+            original_masks=None,
+        )
+
+
+@dataclass(frozen=True)
+class Prompts(_Tensors):
+    """What a person would give for each object: clicks, box corners, a rough mask, or any of them together.
+
+    Attributes:
+        points: x, y in pixels of the model's input.
+        labels: :class:`PointLabel` of each point. Rows with fewer points are filled with ``EMPTY``.
+        masks: Logits of an earlier prediction, at a quarter of the input's side; None if no object has one.
+        has_mask: Which objects' ``masks`` count; None means all of them.
+    """
+
+    points: Float[Tensor, "P N 2"]
+    labels: Int[Tensor, "P N"]
+    masks: Float[Tensor, "P 1 h w"] | None = None
+    has_mask: Bool[Tensor, "P"] | None = None
+
+    @classmethod
+    def from_boxes(cls, boxes: Float[Tensor, "P 4"]) -> Prompts:
+        """One box an object, xyxy in pixels of the model's input."""
+        corners = torch.tensor([PointLabel.BOX_TOP_LEFT, PointLabel.BOX_BOTTOM_RIGHT], device=boxes.device)
+        return cls(points=boxes.unflatten(1, (2, 2)), labels=corners.expand(len(boxes), 2))
+
+    def with_points(self, points: Float[Tensor, "P n 2"], labels: Int[Tensor, "P n"]) -> Prompts:
+        """The same prompts and these points after them."""
+        return replace(self, points=torch.cat([self.points, points], 1), labels=torch.cat([self.labels, labels], 1))
+
+
+@dataclass(frozen=True)
+class ImageFeatures(_Tensors):
+    """What the image encoder says of each image, all that decoding needs of it.
+
+    Attributes:
+        embedding: At a sixteenth of the input's side.
+        high_res: SAM 2's finer features, at a quarter and an eighth of the side; empty for SAM.
+    """
+
+    embedding: Float[Tensor, "B C h w"]
+    high_res: tuple[Float[Tensor, "B c4 h4 w4"], Float[Tensor, "B c8 h8 w8"]] | tuple[()] = ()
+
+    def image(self, index: int) -> ImageFeatures:
+        """The features of one image."""
+        return self._map(lambda tensor: tensor[index : index + 1])
+
+
+@dataclass(frozen=True)
+class MaskPrediction(_Tensors):
+    """What the mask decoder says of each object.
+
+    Attributes:
+        logits: Mask candidates at a quarter of the input's side; positive inside.
+        iou: Per candidate, the model's own estimate of its intersection over union with the truth.
+        object_score: SAM 2's logit of the object being in the image at all; None for SAM.
+    """
+
+    logits: Float[Tensor, "P M h w"]
+    iou: Float[Tensor, "P M"]
+    object_score: Float[Tensor, "P"] | None = None
+
+    def best(self) -> MaskPrediction:
+        """Of each object only the candidate with the highest estimated IoU, as M = 1."""
+        chosen = self.iou.argmax(dim=1)
+        rows = torch.arange(len(chosen), device=chosen.device)
+        return replace(self, logits=self.logits[rows, chosen][:, None], iou=self.iou[rows, chosen][:, None])
+
+
+def downscale_masks(masks: Bool[Tensor, "P H W"], side: int) -> Bool[Tensor, "P side side"]:
+    """Square masks on a coarser grid over the same frame: cells at least half covered.
+
+    An object too small to cover half of any cell keeps every cell it touches, so that nothing vanishes.
+    """
+    stride = masks.shape[-1] // side
+    if stride * side != masks.shape[-1]:
+        raise ValueError(f"masks of side {masks.shape[-1]} cannot be reduced to {side}: not a whole factor")
+    if stride == 1:
+        return masks
+    covered = torch.zeros(len(masks), side, side, dtype=torch.int16, device=masks.device)
+    for row in range(stride):
+        for column in range(stride):
+            covered += masks[:, row::stride, column::stride]
+    halves = covered * 2 >= stride * stride
+    vanished = ~halves.flatten(1).any(dim=1)
+    return torch.where(vanished[:, None, None], covered > 0, halves)
+
+
+def resize_logits(logits: Float[Tensor, "P M h w"], size: tuple[int, int]) -> Float[Tensor, "P M H W"]:
+    """Logits at another resolution of the same frame, bilinear as all official implementations do."""
+    return logits if logits.shape[-2:] == size else F.interpolate(logits, size, mode="bilinear", align_corners=False)

@@ -1,0 +1,26 @@
+"""What every test shares."""
+
+import os
+
+import pytest
+from hypothesis import settings
+from jaxtyping import install_import_hook
+
+from tests import typecheck
+
+# Shapes in signatures are checked in tests only; nothing decorates at run time. Modules of options are left out: what
+# they refuse in a person's words the checker would refuse in its own first.
+install_import_hook(
+    ["sam_train.structures", "sam_train.models", "sam_train.prompts.sampling", "sam_train.metrics"],
+    f"{typecheck.__name__}.typecheck",
+)
+
+settings.register_profile("default", deadline=None, derandomize=True)
+settings.load_profile("default")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def offline():
+    """No test reaches for a network."""
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ["WANDB_MODE"] = "offline"

@@ -1,0 +1,121 @@
+"""From clicks, boxes and rough masks to the embeddings the mask decoder reads."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from sam_train.models.layers import LayerNorm2d
+from sam_train.models.position_encoding import PositionEmbeddingRandom
+from sam_train.structures import PointLabel, Prompts
+
+MASK_CHANNELS = 16  # of the mask prompt's convolutions, in every released model
+
+
+class PromptEmbeddings(NamedTuple):
+    """Embedded prompts of P objects.
+
+    Attributes:
+        tokens: One per slot: the points in order, then the not-a-point token.
+        attend: Which tokens count; the others must not be seen by anything.
+        dense: Added to the image embedding; one for all objects (a constant) where there are no mask prompts.
+        similarity: PerSAM's attention similarity, in units of attention scores.
+        target: PerSAM's target embedding.
+    """
+
+    tokens: Float[Tensor, "P T C"]
+    attend: Bool[Tensor, "P T"]
+    dense: Float[Tensor, "P C h w"] | Float[Tensor, "1 C 1 1"]
+    similarity: Float[Tensor, "P h w"] | None = None
+    target: Float[Tensor, "P C"] | None = None
+
+    @property
+    def has_own_dense(self) -> bool:
+        """Whether each object has a dense embedding of its own."""
+        return self.dense.shape[-1] > 1
+
+    def objects(self, part: slice) -> PromptEmbeddings:
+        """Those of some of the objects."""
+        return PromptEmbeddings(
+            tokens=self.tokens[part],
+            attend=self.attend[part],
+            dense=self.dense[part] if self.has_own_dense else self.dense,
+            similarity=None if self.similarity is None else self.similarity[part],
+            target=None if self.target is None else self.target[part],
+        )
+
+
+class PromptEncoder(nn.Module):
+    """SAM's prompt encoder (Kirillov et al. 2023, appendix A) over packed objects.
+
+    The official encoders end the points of an object with one learned not-a-point token. SAM does so only where there
+    is no box, SAM 2 always (``pad_boxes``); an object with neither points nor box gets no token at all. Here every
+    object has the slot, and ``attend`` says whether it counts, so that objects with any mixture of prompts decode
+    together and none of them notices.
+    """
+
+    def __init__(self, dim: int, image_size: int, stride: int, pad_boxes: bool) -> None:
+        super().__init__()
+        self.image_size = image_size
+        self.stride = stride
+        self.pad_boxes = pad_boxes
+        self.pe_layer = PositionEmbeddingRandom(dim // 2)
+        self.point_embeddings = nn.ModuleList(nn.Embedding(1, dim) for _ in range(4))  # PointLabel 0..3
+        self.not_a_point_embed = nn.Embedding(1, dim)
+        self.mask_downscaling = nn.Sequential(
+            nn.Conv2d(1, MASK_CHANNELS // 4, kernel_size=2, stride=2),
+            LayerNorm2d(MASK_CHANNELS // 4),
+            nn.GELU(),
+            nn.Conv2d(MASK_CHANNELS // 4, MASK_CHANNELS, kernel_size=2, stride=2),
+            LayerNorm2d(MASK_CHANNELS),
+            nn.GELU(),
+            nn.Conv2d(MASK_CHANNELS, dim, kernel_size=1),
+        )
+        self.no_mask_embed = nn.Embedding(1, dim)
+
+    @property
+    def mask_size(self) -> tuple[int, int]:
+        """Height and width of a mask prompt, which are those of the logits a decoder returns."""
+        side = 4 * self.image_size // self.stride
+        return side, side
+
+    def dense_position(self) -> Float[Tensor, "1 C h w"]:
+        """The position encoding of the image embedding's cells."""
+        side = self.image_size // self.stride
+        return self.pe_layer((side, side))
+
+    def forward(self, prompts: Prompts) -> PromptEmbeddings:
+        """Embed the prompts of P objects.
+
+        Raises:
+            ValueError: If the mask prompts have another size than :attr:`mask_size`.
+        """
+        labels = prompts.labels
+        is_point = labels != PointLabel.EMPTY.value  # torch.compile compares tensors with numbers, not with an enum
+        types = torch.cat([embedding.weight for embedding in self.point_embeddings])  # pyright: ignore[reportCallIssue, reportArgumentType]
+        # A click is on a pixel, its coordinate is the pixel's corner: + 0.5 is its centre.
+        points = self.pe_layer.encode((prompts.points + 0.5) / self.image_size) + types[labels.clamp(min=0)]
+        points = torch.where(is_point[..., None], points, 0)
+        padded = is_point.any(dim=1)
+        if not self.pad_boxes:
+            padded &= ~(labels >= PointLabel.BOX_TOP_LEFT.value).any(dim=1)
+        padding = self.not_a_point_embed.weight.expand(labels.shape[0], 1, -1).to(points.dtype)
+        return PromptEmbeddings(
+            tokens=torch.cat([points, padding], dim=1),
+            attend=torch.cat([is_point, padded[:, None]], dim=1),
+            dense=self._embed_masks(prompts),
+        )
+
+    def _embed_masks(self, prompts: Prompts) -> Tensor:
+        no_mask = self.no_mask_embed.weight.view(1, -1, 1, 1)
+        if prompts.masks is None:
+            return no_mask
+        if prompts.masks.shape[-2:] != self.mask_size:
+            raise ValueError(f"mask prompts of {tuple(prompts.masks.shape[-2:])}, this model takes {self.mask_size}")
+        dense = self.mask_downscaling(prompts.masks.to(no_mask.dtype))
+        if prompts.has_mask is None:
+            return dense
+        return torch.where(prompts.has_mask.view(-1, 1, 1, 1), dense, no_mask.to(dense.dtype))

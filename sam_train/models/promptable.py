@@ -1,0 +1,49 @@
+"""The two steps that every image model offers."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from sam_train.structures import ImageFeatures, MaskPrediction, Preprocessing, Prompts
+
+
+class PromptableModel(nn.Module, ABC):
+    """A model that finds objects it is pointed at; training, evaluation and prediction know nothing else of it.
+
+    Attributes:
+        image_encoder: The part that sees the image, once for all of its objects.
+    """
+
+    image_encoder: nn.Module
+
+    def encoding_parameters(self) -> Iterator[nn.Parameter]:
+        """The parameters that :meth:`encode_image` uses; where none of them trains, features can be kept."""
+        yield from self.image_encoder.parameters()
+
+    @property
+    @abstractmethod
+    def preprocessing(self) -> Preprocessing:
+        """How images become this model's input."""
+
+    @abstractmethod
+    def encode_image(self, images: Float[Tensor, "B 3 S S"]) -> ImageFeatures:
+        """Features of images that :meth:`Preprocessing.normalize` made."""
+
+    @abstractmethod
+    def decode(
+        self,
+        features: ImageFeatures,
+        prompts: Prompts,
+        object_image: Int[Tensor, "P"],
+        multimask: bool | Bool[Tensor, "P"],
+    ) -> MaskPrediction:
+        """Masks for P objects, object i being on image ``object_image[i]`` of the features.
+
+        With ``multimask`` three candidates an object, meant for ambiguous prompts such as one click; without it one. It
+        may be said for each object: then those it is off for have their one candidate three times.
+        An object's masks depend on its own prompts and image alone.
+        """

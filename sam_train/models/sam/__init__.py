@@ -1,0 +1,1 @@
+"""SAM: image encoder, mask decoder and the two together."""

@@ -1,0 +1,91 @@
+"""Segment Anything (Kirillov et al. 2023): the whole model behind the two steps every image model offers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from sam_train.models.layers import MLPBlock
+from sam_train.models.prompt_encoder import PromptEncoder
+from sam_train.models.promptable import PromptableModel
+from sam_train.models.sam.mask_decoder import MaskDecoder
+from sam_train.models.sam.tiny_vit import TinyViTConfig
+from sam_train.models.sam.vit import ViTConfig
+from sam_train.models.two_way_transformer import TwoWayTransformer
+from sam_train.structures import ImageFeatures, MaskPrediction, Preprocessing, Prompts
+
+
+@dataclass(frozen=True)
+class SamConfig:
+    """Sizes of a SAM; MobileSAM and SlimSAM are SAMs with another encoder.
+
+    Attributes:
+        encoder: The image encoder's, and with them which one it is.
+        preprocessing: How images become its input, with the input's side.
+        dim: Channels of the image embedding and the decoder.
+        decoder_depth: Two-way blocks.
+        decoder_heads: Attention heads of the decoder.
+        decoder_mlp_dim: Hidden channels of the decoder's MLPs.
+    """
+
+    encoder: ViTConfig | TinyViTConfig
+    preprocessing: Preprocessing
+    dim: int = 256
+    decoder_depth: int = 2
+    decoder_heads: int = 8
+    decoder_mlp_dim: int = 2048
+
+
+class Sam(PromptableModel):
+    """SAM over packed objects. Parameter names are the official checkpoints' own."""
+
+    def __init__(self, config: SamConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.image_encoder = config.encoder.build(config.dim)
+        self.prompt_encoder = PromptEncoder(
+            config.dim, config.preprocessing.image_size, config.encoder.stride, pad_boxes=False
+        )
+        mlp = partial(MLPBlock, config.dim, config.decoder_mlp_dim, nn.ReLU)
+        transformer = TwoWayTransformer(config.decoder_depth, config.dim, config.decoder_heads, mlp)
+        self.mask_decoder = MaskDecoder(config.dim, transformer)
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How images become this model's input."""
+        return self.config.preprocessing
+
+    def encode_image(self, images: Float[Tensor, "B 3 S S"]) -> ImageFeatures:
+        """Features of images that :meth:`Preprocessing.normalize` made."""
+        return ImageFeatures(embedding=self.image_encoder(images))
+
+    def decode(
+        self,
+        features: ImageFeatures,
+        prompts: Prompts,
+        object_image: Int[Tensor, "P"],
+        multimask: bool | Bool[Tensor, "P"],
+        *,
+        attention_similarity: Float[Tensor, "P h w"] | None = None,
+        target_embedding: Float[Tensor, "P C"] | None = None,
+    ) -> MaskPrediction:
+        """Masks for P objects, object i being on image ``object_image[i]`` of the features.
+
+        An object's masks depend on its own prompts and image alone.
+
+        Args:
+            features: Of B images.
+            prompts: Of P objects.
+            object_image: Which image each object is on.
+            multimask: Three candidates an object, meant for ambiguous prompts such as one click, instead of one; it may
+                be said for each object (see :meth:`MaskDecoder.forward`).
+            attention_similarity: How much each cell of the image embedding looks like the target, added to the scores
+                with which tokens look at the image (PerSAM, Zhang et al. 2023: target-guided attention).
+            target_embedding: The target's own embedding, added to every token (PerSAM: target-semantic prompting).
+        """
+        embeddings = self.prompt_encoder(prompts)._replace(similarity=attention_similarity, target=target_embedding)
+        position = self.prompt_encoder.dense_position()
+        return self.mask_decoder(features, position, embeddings, object_image, multimask)

@@ -1,0 +1,222 @@
+"""TinyViT (Wu et al. 2022) as the image encoder of MobileSAM (Zhang et al. 2023) and LiteMedSAM (Ma et al. 2024)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from sam_train.models.layers import image_neck
+from sam_train.models.windows import merge_windows, partition_windows
+
+EXPANSION = 4  # hidden channels of every MLP and inverted bottleneck, in every released model
+
+
+@dataclass(frozen=True)
+class TinyViTConfig:
+    """Sizes of the encoder; the defaults are MobileSAM's, the 5M model of the paper.
+
+    Nothing in it belongs to one size of input: its positions are offsets within a window.
+
+    Attributes:
+        embed_dims: Channels of the four stages. The first is convolutional, the others attend over windows.
+        depths: Blocks of each stage.
+        num_heads: Attention heads of each stage; the first has none to use them.
+        window_sizes: Side of each stage's windows, in cells of its map; likewise.
+        patch_size: Side of a patch in pixels: 4, or 1 as LiteMedSAM has it for inputs of 256 pixels.
+        num_classes: Width of the classifier that MobileSAM's checkpoints still carry; 0 leaves it out.
+    """
+
+    embed_dims: tuple[int, int, int, int] = (64, 128, 160, 320)
+    depths: tuple[int, int, int, int] = (2, 2, 6, 2)
+    num_heads: tuple[int, int, int, int] = (2, 4, 5, 10)
+    window_sizes: tuple[int, int, int, int] = (7, 7, 14, 7)
+    patch_size: int = 4
+    num_classes: int = 1000
+
+    @property
+    def stride(self) -> int:
+        """Pixels of the input per cell of the embedding."""
+        return 4 * self.patch_size
+
+    @property
+    def size_multiple(self) -> int:
+        """Input sides are multiples of this."""
+        return self.stride
+
+    def build(self, out_channels: int) -> TinyViT:
+        """The encoder, with fresh weights."""
+        return TinyViT(self, out_channels)
+
+
+class ConvNorm(nn.Sequential):
+    """A convolution that keeps the size (or divides it by its stride) and batch normalisation."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, depthwise: bool = False
+    ) -> None:
+        super().__init__()
+        groups = out_channels if depthwise else 1
+        self.c = nn.Conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, groups=groups, bias=False)
+        self.bn = nn.BatchNorm2d(out_channels)
+
+
+class PatchEmbed(nn.Module):
+    """Pixels to the first stage's channels, with half of them on the way."""
+
+    def __init__(self, dim: int, patch_size: int) -> None:
+        super().__init__()
+        kernel_size, stride = {4: (3, 2), 1: (1, 1)}[patch_size]
+        self.seq = nn.Sequential(
+            ConvNorm(3, dim // 2, kernel_size, stride), nn.GELU(), ConvNorm(dim // 2, dim, kernel_size, stride)
+        )
+
+    def forward(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
+        """The map of patches."""
+        return self.seq(images)
+
+
+class Bottleneck(nn.Module):
+    """Three convolutions, pointwise, depthwise and pointwise: TinyViT's ``MBConv`` and ``PatchMerging``."""
+
+    def __init__(self, in_channels: int, hidden_channels: int, out_channels: int, stride: int = 1) -> None:
+        super().__init__()
+        self.conv1 = ConvNorm(in_channels, hidden_channels, 1)
+        self.conv2 = ConvNorm(hidden_channels, hidden_channels, 3, stride, depthwise=True)
+        self.conv3 = ConvNorm(hidden_channels, out_channels, 1)
+
+    def forward(self, x: Float[Tensor, "B c h w"]) -> Float[Tensor, "B C H W"]:
+        """The map at the resolution its stride asks for."""
+        return self.conv3(F.gelu(self.conv2(F.gelu(self.conv1(x)))))
+
+
+class MBConv(Bottleneck):
+    """An inverted bottleneck with a residual (Sandler et al., "MobileNetV2", 2018)."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(dim, EXPANSION * dim, dim)
+
+    def forward(self, x: Float[Tensor, "B C h w"]) -> Float[Tensor, "B C h w"]:
+        """The map after the block."""
+        return F.gelu(x + super().forward(x))
+
+
+class BiasedAttention(nn.Module):
+    """Self-attention in a window with a learned bias for each distance in rows and columns, as in LeViT (2021)."""
+
+    def __init__(self, dim: int, num_heads: int, window_size: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.window_size = window_size
+        self.norm = nn.LayerNorm(dim)
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+        self.attention_biases = nn.Parameter(torch.zeros(num_heads, window_size**2))
+
+    def forward(self, x: Float[Tensor, "n side side C"]) -> Float[Tensor, "n side side C"]:
+        """Every position attends to every other of its window."""
+        qkv = self.qkv(self.norm(x)).flatten(1, 2).unflatten(-1, (self.num_heads, 3, -1))
+        q, k, v = qkv.permute(3, 0, 2, 1, 4)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=self._bias().to(q.dtype))
+        return self.proj(out.transpose(1, 2).flatten(2)).view(x.shape)
+
+    def _bias(self) -> Float[Tensor, "n L L"]:
+        positions = torch.arange(self.window_size, device=self.attention_biases.device)
+        distance = (positions[:, None] - positions).abs()
+        index = distance[:, None, :, None] * self.window_size + distance[None, :, None, :]
+        return self.attention_biases[:, index.flatten(2).flatten(0, 1)]
+
+
+class MLP(nn.Module):
+    """Normalisation, linear, GELU, linear; the names are the checkpoints'."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(dim)
+        self.fc1 = nn.Linear(dim, EXPANSION * dim)
+        self.fc2 = nn.Linear(EXPANSION * dim, dim)
+
+    def forward(self, x: Float[Tensor, "B h w C"]) -> Float[Tensor, "B h w C"]:
+        """Each position on its own."""
+        return self.fc2(F.gelu(self.fc1(self.norm(x))))
+
+
+class TinyViTBlock(nn.Module):
+    """Windowed attention, a depthwise convolution that lets windows meet, and an MLP."""
+
+    def __init__(self, dim: int, num_heads: int, window_size: int) -> None:
+        super().__init__()
+        self.window_size = window_size
+        self.attn = BiasedAttention(dim, num_heads, window_size)
+        self.mlp = MLP(dim)
+        self.local_conv = ConvNorm(dim, dim, 3, depthwise=True)
+
+    def forward(self, x: Float[Tensor, "B C h w"]) -> Float[Tensor, "B C h w"]:
+        """The map after the block."""
+        x = x.permute(0, 2, 3, 1)
+        # Padded before the attention normalises: the padding takes part in it as the norm's bias.
+        windows = self.attn(partition_windows(x, self.window_size))
+        x = x + merge_windows(windows, (x.shape[1], x.shape[2]))
+        x = self.local_conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return (x + self.mlp(x)).permute(0, 3, 1, 2)
+
+
+class Stage(nn.Module):
+    """Blocks at one resolution and the step to the next."""
+
+    def __init__(self, blocks: list[nn.Module], downsample: Bottleneck | None) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+        self.downsample = downsample
+
+    def forward(self, x: Float[Tensor, "B c h w"]) -> Float[Tensor, "B C H W"]:
+        """The next stage's map."""
+        for block in self.blocks:
+            x = block(x)
+        return x if self.downsample is None else self.downsample(x)
+
+
+class TinyViT(nn.Module):
+    """Four stages and SAM's neck. Batch normalisation: in evaluation mode an image's embedding is its own affair."""
+
+    def __init__(self, config: TinyViTConfig, out_channels: int) -> None:
+        super().__init__()
+        self.config = config
+        self.patch_embed = PatchEmbed(config.embed_dims[0], config.patch_size)
+        self.layers = nn.ModuleList(self._stage(index) for index in range(4))
+        if config.num_classes:
+            # What is left of the pretraining on ImageNet: in the checkpoints, never used.
+            self.norm_head = nn.LayerNorm(config.embed_dims[-1]).requires_grad_(False)
+            self.head = nn.Linear(config.embed_dims[-1], config.num_classes).requires_grad_(False)
+        self.apply(_initialize)
+        self.neck = image_neck(config.embed_dims[-1], out_channels)
+
+    def _stage(self, index: int) -> Stage:
+        config, dim = self.config, self.config.embed_dims[index]
+        blocks: list[nn.Module] = [
+            TinyViTBlock(dim, config.num_heads[index], config.window_sizes[index]) if index else MBConv(dim)
+            for _ in range(config.depths[index])
+        ]
+        if index == 3:
+            return Stage(blocks, downsample=None)
+        next_dim = config.embed_dims[index + 1]
+        # The last stage stays at the third's resolution, unlike the paper's: SAM's decoder wants a sixteenth.
+        return Stage(blocks, Bottleneck(dim, next_dim, next_dim, stride=2 if index < 2 else 1))
+
+    def forward(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
+        """The embedding of normalised images of any size that is a multiple of the stride."""
+        x = self.patch_embed(images)
+        for stage in self.layers:
+            x = stage(x)
+        return self.neck(x)
+
+
+def _initialize(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        nn.init.zeros_(module.bias)
+    elif isinstance(module, MBConv):
+        nn.init.zeros_(module.conv3.bn.weight)  # each starts as its residual alone (TinyViT's own choice)

@@ -1,0 +1,74 @@
+"""SAM 2's mask decoder: SAM's, with finer features, an object score and a way out of unstable masks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from sam_train.models.layers import MLP
+from sam_train.models.prompt_encoder import PromptEmbeddings
+from sam_train.models.sam.mask_decoder import MaskDecoder, candidates, choose_candidates
+from sam_train.models.two_way_transformer import TwoWayTransformer
+from sam_train.structures import ImageFeatures, MaskPrediction
+
+# Of the released configurations (sam2/build_sam.py): a mask is stable if its IoU with itself is high when the
+# threshold moves from -delta to +delta.
+STABILITY_DELTA = 0.05
+STABILITY_THRESHOLD = 0.98
+
+
+class Sam2MaskDecoder(MaskDecoder):
+    """SAM 2's mask decoder (Ravi et al. 2024, section 4 and appendix D.1) over packed objects.
+
+    Its first token says whether the object is in the image at all, the others are SAM's.
+    """
+
+    def __init__(self, dim: int, transformer: TwoWayTransformer) -> None:
+        super().__init__(dim, transformer)
+        self.obj_score_token = nn.Embedding(1, dim)
+        self.conv_s0 = nn.Conv2d(dim, dim // 8, kernel_size=1)
+        self.conv_s1 = nn.Conv2d(dim, dim // 4, kernel_size=1)
+        self.pred_obj_score_head = MLP(dim, dim, 1, 3)
+
+    def forward(
+        self,
+        features: ImageFeatures,
+        position: Float[Tensor, "1 C h w"],
+        prompts: PromptEmbeddings,
+        object_image: Int[Tensor, "P"],
+        multimask: bool | Bool[Tensor, "P"],
+        dynamic_multimask: bool = False,
+    ) -> MaskPrediction:
+        """As SAM's; with ``dynamic_multimask`` an unstable single mask gives way to the best of the three."""
+        tokens = self.predict_tokens(features, position, prompts, object_image)
+        single = prefer_stable(tokens) if dynamic_multimask else candidates(tokens, slice(0, 1))
+        return choose_candidates(single, tokens, multimask)
+
+    def _output_tokens(self) -> Float[Tensor, "t C"]:
+        return torch.cat([self.obj_score_token.weight, super()._output_tokens()])
+
+    def _read_tokens(self, tokens: Float[Tensor, "P T C"]) -> tuple[Float[Tensor, "P M c"], MaskPrediction]:
+        filters, prediction = super()._read_tokens(tokens[:, 1:])
+        object_score = self.pred_obj_score_head(tokens[:, 0])[:, 0]
+        return filters, replace(prediction, iou=prediction.iou.sigmoid(), object_score=object_score)
+
+
+def prefer_stable(tokens: MaskPrediction) -> MaskPrediction:
+    """From the masks of all four tokens to one each: the single mask if it is stable, else the best of the three."""
+    single, best = candidates(tokens, slice(0, 1)), candidates(tokens, slice(1, None)).best()
+    stable = stability(single.logits) >= STABILITY_THRESHOLD
+    return replace(
+        tokens,
+        logits=torch.where(stable[..., None, None], single.logits, best.logits),
+        iou=torch.where(stable, single.iou, best.iou),
+    )
+
+
+def stability(logits: Float[Tensor, "P M h w"]) -> Float[Tensor, "P M"]:
+    """IoU of each mask at a stricter with the same at a looser threshold; 1 where even the looser one is empty."""
+    strict = (logits > STABILITY_DELTA).sum(dim=(-2, -1))
+    loose = (logits > -STABILITY_DELTA).sum(dim=(-2, -1))
+    return torch.where(loose > 0, strict / loose, 1.0)

@@ -1,0 +1,123 @@
+"""SAM 2 and 2.1 (Ravi et al. 2024) as image models, behind the two steps every image model offers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from sam_train.models.layers import MLP
+from sam_train.models.prompt_encoder import PromptEncoder
+from sam_train.models.promptable import PromptableModel
+from sam_train.models.sam2.fpn_neck import ImageEncoder
+from sam_train.models.sam2.hiera import HieraConfig
+from sam_train.models.sam2.mask_decoder import Sam2MaskDecoder
+from sam_train.models.sam2.memory_weights import Version, hold_memory_weights
+from sam_train.models.two_way_transformer import TwoWayTransformer
+from sam_train.structures import ImageFeatures, MaskPrediction, Preprocessing, Prompts
+
+
+@dataclass(frozen=True)
+class Sam2Config:
+    """Sizes of a SAM 2.
+
+    Attributes:
+        encoder: The image encoder's.
+        preprocessing: How images become its input, with the input's side.
+        version: 2.1 has weights for occluded objects and the age of object pointers that 2.0 has not; on images the
+            two are the same function.
+        dim: Channels of the image embedding and the decoder.
+        decoder_depth: Two-way blocks.
+        decoder_heads: Attention heads of the decoder.
+        decoder_mlp_dim: Hidden channels of the decoder's MLPs.
+    """
+
+    encoder: HieraConfig
+    preprocessing: Preprocessing
+    version: Version
+    dim: int = 256
+    decoder_depth: int = 2
+    decoder_heads: int = 8
+    decoder_mlp_dim: int = 2048
+
+
+class Sam2(PromptableModel):
+    """SAM 2 over packed objects. Parameter names are the official checkpoints' own.
+
+    The video part's weights are held but not used (:mod:`sam_train.models.sam2.memory_weights`).
+    """
+
+    def __init__(self, config: Sam2Config) -> None:
+        super().__init__()
+        self.config = config
+        self.no_mem_embed = nn.Parameter(torch.zeros(1, 1, config.dim))
+        self.image_encoder = ImageEncoder(config.encoder, config.dim)
+        self.sam_prompt_encoder = PromptEncoder(
+            config.dim, config.preprocessing.image_size, config.encoder.stride, pad_boxes=True
+        )
+        mlp = partial(MLP, config.dim, config.decoder_mlp_dim, config.dim, num_layers=2)
+        transformer = TwoWayTransformer(config.decoder_depth, config.dim, config.decoder_heads, mlp)
+        self.sam_mask_decoder = Sam2MaskDecoder(config.dim, transformer)
+        hold_memory_weights(self, config.dim, config.version)
+        nn.init.trunc_normal_(self.no_mem_embed, std=0.02)
+
+    def encoding_parameters(self) -> Iterator[nn.Parameter]:
+        """The image encoder's, and what :meth:`encode_image` takes from elsewhere."""
+        decoder = self.sam_mask_decoder
+        for part in (self.image_encoder, decoder.conv_s0, decoder.conv_s1):
+            yield from part.parameters()
+        yield self.no_mem_embed
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How images become this model's input."""
+        return self.config.preprocessing
+
+    def encode_image(self, images: Float[Tensor, "B 3 S S"]) -> ImageFeatures:
+        """Features of images that :meth:`Preprocessing.normalize` made.
+
+        The finer ones come through the mask decoder's ``conv_s0`` and ``conv_s1``: an eighth and a quarter of the
+        channels are all that decoding reads. A single image has no memory, and its embedding says so.
+        """
+        finest, finer, embedding = self.image_encoder(images)
+        decoder = self.sam_mask_decoder
+        return ImageFeatures(
+            embedding=embedding + self.no_mem_embed.view(1, -1, 1, 1),
+            high_res=(decoder.conv_s0(finest), decoder.conv_s1(finer)),
+        )
+
+    def decode(
+        self,
+        features: ImageFeatures,
+        prompts: Prompts,
+        object_image: Int[Tensor, "P"],
+        multimask: bool | Bool[Tensor, "P"],
+        *,
+        dynamic_multimask: bool = False,
+    ) -> MaskPrediction:
+        """Masks for P objects, object i being on image ``object_image[i]`` of the features.
+
+        An object's masks depend on its own prompts and image alone. The object score is returned beside them and
+        changes no logit.
+
+        Args:
+            features: Of B images.
+            prompts: Of P objects.
+            object_image: Which image each object is on.
+            multimask: Three candidates an object, meant for ambiguous prompts such as one click, instead of one; it may
+                be said for each object (see :meth:`MaskDecoder.forward`).
+            dynamic_multimask: Where the one mask is unstable, the best of the three instead. The official predictor
+                does so, training does not; without effect on ``multimask``.
+        """
+        return self.sam_mask_decoder(
+            features,
+            self.sam_prompt_encoder.dense_position(),
+            self.sam_prompt_encoder(prompts),
+            object_image,
+            multimask,
+            dynamic_multimask,
+        )

@@ -1,0 +1,51 @@
+"""What SAM 2 promises beyond what every image model does."""
+
+import pytest
+import torch
+
+from tests.models.zoo import images, light_model, mixed_prompts
+
+OBJECT_IMAGE = torch.tensor([0, 0, 1, 1, 1, 2])
+
+
+@pytest.fixture(scope="module")
+def model():
+    return light_model("sam2.1_hiera_tiny")
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dynamic_multimask", [False, True])
+def test_training_mode_changes_no_prediction(model, dynamic_multimask):
+    """The official decoder drops the dynamic multimask in training mode; here it is asked for or not."""
+    predictions = []
+    for training in (False, True):
+        model.train(training)
+        features = model.encode_image(images(3))
+        predictions.append(
+            model.decode(features, mixed_prompts(), OBJECT_IMAGE, False, dynamic_multimask=dynamic_multimask)
+        )
+    model.eval()
+    assert torch.equal(predictions[0].logits, predictions[1].logits)
+    assert torch.equal(predictions[0].iou, predictions[1].iou)
+
+
+@torch.no_grad()
+def test_an_object_that_is_not_there_keeps_its_logits(model):
+    features = model.encode_image(images(3))
+    before = model.decode(features, mixed_prompts(), OBJECT_IMAGE, multimask=True)
+    bias = model.sam_mask_decoder.pred_obj_score_head.layers[-1].bias
+    bias.sub_(1000)
+    after = model.decode(features, mixed_prompts(), OBJECT_IMAGE, multimask=True)
+    bias.add_(1000)
+    assert (after.object_score < 0).all()
+    assert torch.equal(before.logits, after.logits)
+
+
+@torch.no_grad()
+def test_dynamic_multimask_leaves_three_masks_alone(model):
+    features = model.encode_image(images(3))
+    plain, dynamic = (
+        model.decode(features, mixed_prompts(), OBJECT_IMAGE, True, dynamic_multimask=dynamic)
+        for dynamic in (False, True)
+    )
+    assert torch.equal(plain.logits, dynamic.logits)

@@ -1,0 +1,160 @@
+"""Weights into a model and out of it, in the official layout and in that of ``transformers``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal, get_args
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from sam_train.checkpoints.huggingface import (
+    config_differences,
+    from_huggingface,
+    is_huggingface,
+    layout_of,
+    to_huggingface,
+)
+from sam_train.checkpoints.meta import EXTRAS, find_weights, official_content
+from sam_train.checkpoints.position_tables import table_input_size, table_shapes, tables_at_input_size
+from sam_train.checkpoints.reading import Checkpoint, read_checkpoint
+from sam_train.checkpoints.report import Mismatch, group_names, guess
+from sam_train.models import ImageModel
+from sam_train.models.sam.sam import Sam
+from sam_train.models.sam2.sam2 import Sam2
+from sam_train.structures import InputError
+
+Format = Literal["meta", "huggingface"]
+
+
+@torch.no_grad()
+def load_checkpoint(model: ImageModel, path_or_hub_id: str | Path) -> None:
+    """Weights from a file, a Hugging Face folder or the hub into a model, all of them or none.
+
+    Which of Meta's and Hugging Face's naming it is shows in the names. Weights inside training state, or with a prefix
+    before every name, are found. Values are converted to the model's dtype and device. Position tables may be made for
+    the preset's own input size or for the model's; the model then has the file's.
+
+    Args:
+        model: Without adapters.
+        path_or_hub_id: A .pth or .safetensors file, a folder with config.json and model.safetensors, or a hub id.
+
+    Raises:
+        InputError: If there is no such checkpoint, or it does not fit the model in every name and shape. The model is
+            then unchanged.
+    """
+    checkpoint = read_checkpoint(path_or_hub_id)
+    weights = find_weights(checkpoint)
+    own = model.state_dict(keep_vars=True)
+    state, mismatch = _match(model, own, weights, checkpoint)
+    if mismatch:
+        summary = f"{checkpoint.source} does not fit the model. {mismatch.remedy or guess(weights, own)}"
+        raise InputError(f"{summary}\n{mismatch.describe()}")
+    for name, tensor in own.items():
+        if tensor.shape == state[name].shape:
+            tensor.copy_(state[name])
+        else:
+            tensor.data = state[name].to(tensor, copy=True)
+
+
+def _match(
+    model: ImageModel, own: Mapping[str, Tensor], weights: Mapping[str, Tensor], checkpoint: Checkpoint
+) -> tuple[dict[str, Tensor], Mismatch]:
+    """The file's tensors under the model's names, and what does not fit."""
+    layout = layout_of(model)
+    differences: list[str] = []
+    if is_huggingface(weights):
+        state, unexpected = from_huggingface(weights, own, layout.renames if layout else {})
+        if layout and checkpoint.config:
+            differences = config_differences(checkpoint.config, layout.config(model))
+    else:
+        state = {name: tensor for name, tensor in weights.items() if name in own}
+        unexpected = [name for name in weights if name not in own and name not in EXTRAS]
+    tables = table_shapes(model)
+    misshaped = {
+        name: (tuple(tensor.shape), tuple(own[name].shape))
+        for name, tensor in state.items()
+        if tensor.shape != own[name].shape and tensor.shape not in tables.get(name, ())
+    }
+    missing = [name for name in own if name not in state]
+    remedy = ""
+    if misshaped and misshaped.keys() <= tables.keys() and not (missing or unexpected or differences):
+        size = table_input_size(model, state)
+        remedy = f"Its position tables are for an input of {size} pixels: use image_size={size}."
+    return state, Mismatch(missing, unexpected, misshaped, differences, remedy)
+
+
+def save_checkpoint(
+    model: ImageModel,
+    path: str | Path,
+    format: Format = "meta",  # noqa: A002 the word a person looks for
+    state_dict: Mapping[str, Tensor] | None = None,
+) -> None:
+    """A model's weights to disk; what was at the path is replaced only when the new file is whole.
+
+    Args:
+        model: The model.
+        path: ``meta``: the file, a .pth as the official code reads it. ``huggingface``: the folder, as
+            ``transformers.SamModel.from_pretrained`` reads it; position tables are written for the model's input size.
+        format: The layout.
+        state_dict: Weights to write in place of ``model.state_dict()``, under the same names: for a model with
+            adapters, those with the adapters merged into them.
+
+    Raises:
+        InputError: If the format is unknown, the model has no such layout, or the weights are not just the model's.
+    """
+    state = model.state_dict() if state_dict is None else state_dict
+    _check_names(model, state)
+    state = {name: tensor.detach().cpu() for name, tensor in state.items()}
+    path = Path(path).expanduser()
+    if format not in get_args(Format):
+        raise InputError(f"format={format!r}: expected one of {', '.join(get_args(Format))}")
+    if path.exists() and path.is_dir() != (format == "huggingface"):
+        raise InputError(f"{path} is {'a folder' if path.is_dir() else 'a file'}, format={format!r} writes the other")
+    if format == "meta":
+        _write(path.parent, {path.name: lambda file: torch.save(official_content(model, state), file)})
+    else:
+        _write(path, _huggingface_files(model, state))
+
+
+def _check_names(model: ImageModel, state: Mapping[str, Tensor]) -> None:
+    with torch.device("meta"):
+        plain = (Sam2(model.config) if isinstance(model, Sam2) else Sam(model.config)).state_dict()
+    wrong = group_names(plain.keys() ^ state.keys())
+    if wrong:
+        raise InputError(
+            f"the weights to save are not those of a plain {type(model).__name__}: {', '.join(wrong[:4])}, ...; of a "
+            "model with adapters save the merged weights (state_dict=...)"
+        )
+
+
+def _huggingface_files(model: ImageModel, state: dict[str, Tensor]) -> dict[str, Callable[[Path], object]]:
+    layout = layout_of(model)
+    if layout is None:
+        raise InputError("transformers has no model of this kind; use format='meta'")
+    converted = to_huggingface(state | tables_at_input_size(model, state), layout.renames)
+    tensors = {name: tensor.contiguous() for name, tensor in converted.items()}
+    dtype = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
+    return {
+        "model.safetensors": lambda file: save_file(tensors, file, metadata={"format": "pt"}),
+        "preprocessor_config.json": _json(layout.preprocessor(model)),
+        "config.json": _json(layout.config(model) | {"dtype": dtype}),
+    }
+
+
+def _json(content: Mapping[str, object]) -> Callable[[Path], object]:
+    return lambda file: file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _write(folder: Path, files: Mapping[str, Callable[[Path], object]]) -> None:
+    """Files into a folder, each renamed to its name once all of them are whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".unfinished-", dir=folder) as unfinished:
+        for name, write in files.items():
+            write(Path(unfinished, name))
+        for name in files:
+            Path(unfinished, name).replace(folder / name)

@@ -1,0 +1,122 @@
+"""What does not fit between a file and a model, in a form that a person can act on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from sam_train.checkpoints.huggingface import is_huggingface, layout_of, to_huggingface
+from sam_train.models import PRESETS, build_model
+
+_LINES = 6  # of each kind: enough to see the pattern, few enough to read
+_SIMILAR = 0.5  # of all tensors of two models; what the sizes of one family share (the decoder) is less
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """Where a file and a model disagree.
+
+    Attributes:
+        missing: Names, the model's own, that the file lacks.
+        unexpected: Names, the file's own, that the model lacks.
+        misshaped: Per name, the shape in the file and in the model.
+        config: Differences that no shape shows, in words.
+        remedy: What to do about it where that is known.
+    """
+
+    missing: list[str]
+    unexpected: list[str]
+    misshaped: dict[str, tuple[Shape, Shape]]
+    config: list[str]
+    remedy: str = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.missing or self.unexpected or self.misshaped or self.config)
+
+    def describe(self) -> str:
+        """All of it, blocks of one kind put together, at most a few lines a kind."""
+        by_shapes: dict[tuple[Shape, Shape], list[str]] = {}
+        for name, shapes in self.misshaped.items():
+            by_shapes.setdefault(shapes, []).append(name)
+        misshaped = [
+            f"{line}: {theirs} in the file, {ours} in the model"
+            for (theirs, ours), names in by_shapes.items()
+            for line in group_names(names)
+        ]
+        kinds = (
+            ("missing in the file", len(self.missing), group_names(self.missing)),
+            ("unexpected in the file", len(self.unexpected), group_names(self.unexpected)),
+            ("of another shape", len(self.misshaped), misshaped),
+            ("of another configuration", len(self.config), self.config),
+        )
+        return "\n".join(line for title, count, lines in kinds if count for line in _section(title, count, lines))
+
+
+def _section(title: str, count: int, lines: list[str]) -> list[str]:
+    rest = [f"... and {len(lines) - _LINES} more lines"] if len(lines) > _LINES else []
+    return [f"  {title} ({count}):", *(f"    {line}" for line in lines[:_LINES] + rest)]
+
+
+def group_names(names: Iterable[str]) -> list[str]:
+    """Names of parameters in few lines: those of numbered blocks together, as "blocks.12-23.* (288 tensors)"."""
+    blocks: dict[str, list[tuple[int, str]]] = {}
+    for name in names:
+        match = re.fullmatch(r"(.*?)\.(\d+)\.(.*)", name)
+        blocks.setdefault(match[1] if match else name, []).append((int(match[2]), match[3]) if match else (-1, ""))
+    lines = []
+    for head, members in blocks.items():
+        if members[0][0] < 0:
+            lines.append(head)
+            continue
+        tails = {tail for _, tail in members}
+        count = f" ({len(members)} tensors)" if len(members) > 1 else ""
+        tail = tails.pop() if len(tails) == 1 else "*"
+        lines.append(f"{head}.{_ranges({number for number, _ in members})}.{tail}{count}")
+    return lines
+
+
+def _ranges(numbers: set[int]) -> str:
+    starts = [number for number in sorted(numbers) if number - 1 not in numbers]
+    ends = [number for number in sorted(numbers) if number + 1 not in numbers]
+    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in zip(starts, ends, strict=True))
+
+
+def guess(tensors: Mapping[str, Tensor], model_state: Mapping[str, Tensor]) -> str:
+    """One or two sentences on what a file with these tensors seems to be, given that it does not fit the model."""
+    preset, similarity = _nearest_preset(tensors)
+    model_preset, _ = _nearest_preset(model_state)
+    naming = "Hugging Face's" if is_huggingface(tensors) else "Meta's"
+    if similarity < _SIMILAR:
+        return f"It is none of the models here ({', '.join(PRESETS)})."
+    seems = "It is" if similarity == 1 else "It looks most like"
+    use = "" if preset == model_preset else f"; the model is {model_preset}: use model={preset}"
+    return f"{seems} {preset} in {naming} naming{use}."
+
+
+def _nearest_preset(tensors: Mapping[str, Tensor]) -> tuple[str, float]:
+    """The preset with the most tensors of these names and shapes, and their share of all tensors of both."""
+    theirs = {(name, tuple(tensor.shape)) for name, tensor in tensors.items()}
+
+    def similarity(preset: str) -> float:
+        ours = _preset_shapes(preset, is_huggingface(tensors))
+        return len(theirs & ours) / len(theirs | ours)
+
+    return max(((preset, similarity(preset)) for preset in PRESETS), key=lambda pair: pair[1])
+
+
+@cache
+def _preset_shapes(preset: str, huggingface: bool) -> frozenset[tuple[str, Shape]]:
+    with torch.device("meta"):
+        model = build_model(preset)
+    state = model.state_dict()
+    if huggingface:
+        layout = layout_of(model)
+        state = to_huggingface(state, layout.renames) if layout else {}
+    return frozenset((name, tuple(tensor.shape)) for name, tensor in state.items())

@@ -1,0 +1,200 @@
+"""Weights go out and come back unchanged; what does not fit is refused whole, and in words."""
+
+from dataclasses import replace
+from functools import cache
+
+import pytest
+import torch
+
+from sam_train.checkpoints import io, load_checkpoint, save_checkpoint
+from sam_train.checkpoints.huggingface import from_huggingface, layout_of, to_huggingface
+from sam_train.models import PRESETS, build_model
+from sam_train.structures import InputError
+from tests.checkpoints.tiny import CONFIG, at_size, build, same_weights
+
+FORMATS = ("meta", "huggingface")
+
+
+@cache
+def meta_model(preset):
+    with torch.device("meta"):
+        return build_model(preset)
+
+
+def filled(preset, seed):
+    """A preset with values that tell its tensors apart, without the seconds that its initialisation takes."""
+    with torch.device("meta"):
+        model = build_model(preset).to_empty(device="cpu")
+    generator = torch.Generator().manual_seed(seed)
+    for tensor in model.state_dict().values():
+        tensor.copy_(100 * torch.rand(tensor.shape, generator=generator))
+    return model
+
+
+def is_heavy(preset):
+    return sum(tensor.numel() for tensor in meta_model(preset).state_dict().values()) > 30e6
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+@pytest.mark.parametrize("preset", [pytest.param(name, marks=[pytest.mark.slow] * is_heavy(name)) for name in PRESETS])
+def test_save_then_load_is_identity(preset, format_, tmp_path):
+    saved, loaded = filled(preset, 0), filled(preset, 1)
+    if format_ == "huggingface" and layout_of(saved) is None:
+        with pytest.raises(InputError, match="format='meta'"):
+            save_checkpoint(saved, tmp_path / "out", format_)
+        return
+    save_checkpoint(saved, tmp_path / "out", format_)
+    load_checkpoint(loaded, tmp_path / "out")
+    assert same_weights(saved, loaded)
+
+
+@pytest.mark.parametrize("preset", [name for name in PRESETS if layout_of(meta_model(name))])
+def test_renaming_there_and_back_loses_no_name_and_no_shape(preset):
+    model = meta_model(preset)
+    state, renames = model.state_dict(), layout_of(model).renames
+    back, unclaimed = from_huggingface(to_huggingface(state, renames), state, renames)
+    assert not unclaimed
+    assert {name: tensor.shape for name, tensor in back.items()} == {n: tensor.shape for n, tensor in state.items()}
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+@pytest.mark.parametrize(
+    ("in_file", "in_model"), [(torch.bfloat16, torch.float32), (torch.half, torch.float32), (torch.float32, torch.half)]
+)
+@pytest.mark.parametrize("config", [CONFIG, at_size(64)], ids=["native", "resized"])
+def test_a_loaded_model_keeps_its_dtype(config, in_file, in_model, format_, tmp_path):
+    saved, loaded = build(config).to(in_file), build(config, seed=1).to(in_model)
+    save_checkpoint(saved, tmp_path / "out", format_)
+    load_checkpoint(loaded, tmp_path / "out")
+    assert {tensor.dtype for tensor in loaded.state_dict().values()} == {in_model}
+    save_checkpoint(loaded, tmp_path / "again", format_)
+    load_checkpoint(saved, tmp_path / "again")
+    assert same_weights(loaded, saved.to(in_model))
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+@pytest.mark.parametrize("image_size", [64, 160])
+def test_at_another_input_size_too_save_then_load_changes_no_output(image_size, format_, tmp_path):
+    saved, loaded = build(at_size(image_size)), build(at_size(image_size), seed=1)
+    images = torch.randn(1, 3, image_size, image_size)
+    save_checkpoint(saved, tmp_path / "out", format_)
+    load_checkpoint(loaded, tmp_path / "out")
+    with torch.no_grad():
+        assert torch.equal(loaded.encode_image(images).embedding, saved.encode_image(images).embedding)
+    save_checkpoint(loaded, tmp_path / "again", format_)
+    load_checkpoint(build(at_size(image_size), seed=2), tmp_path / "again")
+
+
+def test_tables_of_the_own_size_load_again_after_those_of_the_input(tmp_path):
+    model = build(at_size(64))
+    save_checkpoint(model, tmp_path / "resized", "huggingface")
+    save_checkpoint(build(seed=1), tmp_path / "native.pth")
+    load_checkpoint(model, tmp_path / "resized")
+    load_checkpoint(model, tmp_path / "native.pth")
+    assert same_weights(model, build(at_size(64), seed=1))
+
+
+def test_position_tables_of_a_third_size_are_refused_with_the_size_to_use(tmp_path):
+    save_checkpoint(build(at_size(64)), tmp_path / "out", "huggingface")
+    for config in (CONFIG, at_size(160)):
+        with pytest.raises(InputError, match="use image_size=64"):
+            load_checkpoint(build(config, seed=1), tmp_path / "out")
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_a_checkpoint_that_does_not_fit_changes_nothing(format_, tmp_path):
+    model, before = build(), build()
+    other = build(replace(CONFIG, decoder_mlp_dim=64), seed=1)  # most tensors fit, the last ones do not
+    save_checkpoint(other, tmp_path / "out", format_)
+    with pytest.raises(InputError, match="of another shape"):
+        load_checkpoint(model, tmp_path / "out")
+    assert same_weights(model, before)
+
+
+def test_the_report_names_what_is_missing_unexpected_and_misshaped(tmp_path):
+    state = build().state_dict()
+    del state["mask_decoder.iou_prediction_head.layers.0.bias"]
+    for block in range(2, 4):
+        del state[f"image_encoder.blocks.{block}.norm1.weight"]
+        del state[f"image_encoder.blocks.{block}.norm1.bias"]
+    state["image_encoder.adapter.weight"] = torch.zeros(1)
+    state["image_encoder.neck.1.bias"] = torch.zeros(7)
+    torch.save(state, tmp_path / "odd.pth")
+    with pytest.raises(InputError) as caught:
+        load_checkpoint(build(), tmp_path / "odd.pth")
+    report = str(caught.value)
+    assert str(tmp_path / "odd.pth") in report
+    assert "missing in the file (5)" in report
+    assert "image_encoder.blocks.2-3.* (4 tensors)" in report
+    assert "mask_decoder.iou_prediction_head.layers.0.bias" in report
+    assert "image_encoder.adapter.weight" in report
+    assert "image_encoder.neck.1.bias: (7,) in the file, (32,) in the model" in report
+
+
+def test_a_checkpoint_of_another_preset_is_named_with_the_remedy(tmp_path):
+    for preset, naming in (("sam_vit_l", "Meta"), ("sam_vit_l", "Hugging Face"), ("sam2.1_hiera_small", "Meta")):
+        model = meta_model(preset)
+        state = {name: torch.zeros(1).expand(tensor.shape) for name, tensor in model.state_dict().items()}
+        if naming == "Hugging Face":
+            state = to_huggingface(state, layout_of(model).renames)
+        torch.save(state, tmp_path / "other.pth")
+        with pytest.raises(InputError) as caught:
+            load_checkpoint(build_model("sam_nano"), tmp_path / "other.pth")
+        expected = f"It is {preset} in {naming}'s naming; the model is sam_nano: use model={preset}."
+        assert expected in str(caught.value)
+        assert len(str(caught.value).splitlines()) < 40
+
+
+def test_a_checkpoint_near_to_a_preset_is_said_to_be_so(tmp_path):
+    """As of a fine-tuning code that adds its own layers."""
+    save_checkpoint(build_model("sam_nano"), tmp_path / "plain.pth")
+    state = torch.load(tmp_path / "plain.pth")
+    state |= {f"image_encoder.blocks.{block}.adapter.weight": torch.zeros(3) for block in range(10)}
+    torch.save(state, tmp_path / "adapted.pth")
+    with pytest.raises(InputError, match=r"It looks most like sam_nano in Meta's naming\.") as caught:
+        load_checkpoint(build_model("sam_nano"), tmp_path / "adapted.pth")
+    assert "image_encoder.blocks.0-9.adapter.weight (10 tensors)" in str(caught.value)
+
+
+def test_heads_are_compared_though_no_shape_shows_them(tmp_path):
+    save_checkpoint(build(replace(CONFIG, decoder_heads=2)), tmp_path / "out", "huggingface")
+    with pytest.raises(InputError, match=r"mask_decoder_config\.num_attention_heads is 2 in config.json, 4"):
+        load_checkpoint(build(), tmp_path / "out")
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_a_write_that_fails_leaves_the_old_checkpoint_and_no_litter(format_, tmp_path, monkeypatch):
+    def half(state, file, **_):
+        file.write_bytes(b"half")
+        raise OSError("no space left on device")
+
+    old, model = build(), build(seed=1)
+    save_checkpoint(old, tmp_path / "out", format_)
+    monkeypatch.setattr(torch, "save", half)
+    monkeypatch.setattr(io, "save_file", half)
+    with pytest.raises(OSError, match="no space"):
+        save_checkpoint(build(seed=2), tmp_path / "out", format_)
+    load_checkpoint(model, tmp_path / "out")
+    assert same_weights(model, old)
+    assert not list(tmp_path.rglob(".*"))
+
+
+def test_weights_with_adapters_are_refused_and_merged_ones_are_written(tmp_path):
+    plain, model = build(), build()
+    model.mask_decoder.iou_token.lora_A = torch.nn.Linear(2, 2)
+    with pytest.raises(InputError, match=r"iou_token.lora_A.*merged"):
+        save_checkpoint(model, tmp_path / "out")
+    merged = {name: 2 * tensor for name, tensor in plain.state_dict().items()}
+    save_checkpoint(model, tmp_path / "out", state_dict=merged)
+    load_checkpoint(plain, tmp_path / "out")
+    assert all(torch.equal(tensor, merged[name]) for name, tensor in plain.state_dict().items())
+
+
+def test_a_format_or_a_place_that_cannot_be_is_refused(tmp_path):
+    with pytest.raises(InputError, match="expected one of meta, huggingface"):
+        save_checkpoint(build(), tmp_path / "out", "onnx")
+    with pytest.raises(InputError, match="is a folder"):
+        save_checkpoint(build(), tmp_path, "meta")
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="is a file"):
+        save_checkpoint(build(), tmp_path / "file", "huggingface")

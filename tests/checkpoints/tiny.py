@@ -1,0 +1,47 @@
+"""SAMs small enough to build, save and load in milliseconds, with weights that make every tensor matter."""
+
+from dataclasses import replace
+
+import torch
+
+from sam_train.models.sam.sam import Sam, SamConfig
+from sam_train.models.sam.vit import ViTConfig
+from sam_train.structures import Preprocessing
+
+CONFIG = SamConfig(
+    encoder=ViTConfig(
+        embed_dim=24, depth=4, num_heads=3, global_blocks=(1, 3), mlp_dim=40, image_size=128, window_size=3
+    ),
+    preprocessing=Preprocessing(image_size=128),
+    dim=32,
+    decoder_heads=4,
+    decoder_mlp_dim=48,
+)
+
+
+def at_size(image_size: int) -> SamConfig:
+    """The same weights for another input."""
+    return replace(CONFIG, preprocessing=replace(CONFIG.preprocessing, image_size=image_size))
+
+
+@torch.no_grad()
+def randomize(model: torch.nn.Module, seed: int = 0) -> None:
+    """Matrices keep the scale of what passes through; norms, biases and tables are far from their initial values."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        fan_in = tensor[0].numel() if tensor.ndim > 1 and "embed" not in name and "rel_pos" not in name else 4
+        tensor.copy_(torch.randn(tensor.shape, generator=generator) / fan_in**0.5)
+        if tensor.ndim == 1 and name.endswith("weight"):
+            tensor.add_(1)
+
+
+def build(config: SamConfig = CONFIG, seed: int = 0) -> Sam:
+    model = Sam(config).eval()
+    randomize(model, seed)
+    return model
+
+
+def same_weights(one: torch.nn.Module, other: torch.nn.Module) -> bool:
+    """Names, shapes, dtypes and bits."""
+    a, b = one.state_dict(), other.state_dict()
+    return a.keys() == b.keys() and all(a[name].dtype == b[name].dtype and torch.equal(a[name], b[name]) for name in a)

@@ -1,0 +1,1 @@
+"""Images and masks on their way to a batch."""

@@ -1,0 +1,103 @@
+"""The loaders of a run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lightning import LightningDataModule
+from torch.utils.data import DataLoader, Subset
+
+from sam_train.data.augmentation import Augmentation
+from sam_train.data.dataset import EvalDataset, TrainDataset, collate
+from sam_train.data.sampler import ResumableLoader, TrainBatches
+from sam_train.data.source import Source, Split
+from sam_train.structures import Batch, InputError, Preprocessing
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How images are loaded.
+
+    Attributes:
+        batch_size: Images a step on each device.
+        max_objects: Objects of an image that train in one step, chosen anew each epoch.
+        min_area: Objects with fewer pixels than this in the model's input are left out, in training and evaluation.
+        num_workers: Loading processes of each device; None for as many as there are processors to spare, up to 8.
+        augmentation: Changes to training images; None for none.
+    """
+
+    batch_size: int = 4
+    max_objects: int = 16
+    min_area: float = 16.0
+    num_workers: int | None = None
+    augmentation: Augmentation | None = None
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1 or self.max_objects < 1:
+            raise InputError(f"loader.batch_size={self.batch_size}, max_objects={self.max_objects}: both at least 1")
+
+    def workers(self, num_devices: int) -> int:
+        """Loading processes of each of this many devices."""
+        if self.num_workers is not None:
+            return self.num_workers
+        processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return max(1, min(8, processors // num_devices - 1))
+
+
+class SegmentationData(LightningDataModule):
+    """Training and held-out images for the model that a :class:`Preprocessing` belongs to."""
+
+    def __init__(
+        self, splits: Mapping[Split, Source], preprocessing: Preprocessing, loading: Loading, seed: int
+    ) -> None:
+        super().__init__()
+        self.splits = splits
+        self.preprocessing = preprocessing
+        self.loading = loading
+        self.seed = seed
+
+    def train_dataloader(self) -> ResumableLoader:
+        """Augmented images, the same stream on any number of devices."""
+        dataset = TrainDataset(
+            self.splits["train"],
+            self.preprocessing,
+            self.loading.augmentation,
+            self.loading.max_objects,
+            self.loading.min_area,
+            self.seed,
+        )
+        rank, world_size = self._place()
+        batches = TrainBatches(len(dataset), self.loading.batch_size, self.seed, rank, world_size)
+        return ResumableLoader(dataset, batches, **self._options(persistent=True))
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """This device's share of the validation images."""
+        return self.eval_dataloader("val")
+
+    def eval_dataset(self, split: Split) -> EvalDataset:
+        """A split as it is, without augmentation."""
+        return EvalDataset(self.splits[split], self.preprocessing, self.loading.min_area)
+
+    def eval_dataloader(self, split: Split) -> DataLoader[Batch]:
+        """This device's share of a split."""
+        dataset = self.eval_dataset(split)
+        rank, world_size = self._place()
+        share = Subset(dataset, range(rank, len(dataset), world_size))
+        return DataLoader(share, self.loading.batch_size, collate_fn=collate, **self._options(persistent=False))
+
+    def _place(self) -> tuple[int, int]:
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            return torch.distributed.get_rank(), torch.distributed.get_world_size()
+        return 0, 1
+
+    def _options(self, persistent: bool) -> dict[str, Any]:
+        num_workers = self.loading.workers(self._place()[1])
+        return {
+            "num_workers": num_workers,
+            "persistent_workers": persistent and num_workers > 0,
+            "pin_memory": torch.cuda.is_available(),
+        }

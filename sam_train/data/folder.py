@@ -1,0 +1,154 @@
+"""A folder of images and a folder of masks."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+from sam_train.data.folder_source import FolderSource, Objects
+from sam_train.data.index_files import has_lists, read_column, read_lists, read_split_column
+from sam_train.data.pairing import Pair, find_pairs
+from sam_train.data.source import Source, Split
+from sam_train.data.splits import SPLITS, assign_splits
+from sam_train.structures import InputError
+
+_FRACTIONS = (0.7, 0.15, 0.15)
+
+
+@dataclass(frozen=True)
+class FolderData:
+    """Images and masks in folders, paired by name; :func:`sam_train.data.pairing.find_pairs` says what is recognised.
+
+    Attributes:
+        root: The folder that holds all others; nothing outside it is read.
+        images: Folder of the images below ``root``.
+        masks: Folder of the masks below ``root``.
+        objects: What a mask file holds. ``labels``: every number but 0 is an object. ``binary``: all that is not 0 is
+            one object. ``components``: likewise, and every connected piece is an object of its own. Pieces that touch
+            at a corner are connected, or a thin slanting line would be as many objects as it has pixels. Where there
+            is one file per object, each file is one object, whatever this says.
+        allow_empty: Whether a mask without objects means that there are none in the image. Such an image counts in
+            evaluation and gives no prompts. If false, :func:`sam_train.data.check.check_sources` reports it.
+        split: Shares of train, val and test, where nothing else says how to split: no split folders, no
+            ``split_column``, no ``train.txt``, ``val.txt`` or ``test.txt`` in ``root`` (images in none are left out).
+        split_seed: Another seed, another split by shares.
+        split_column: Column of ``root/index.csv`` that says train, val or test.
+        group_pattern: Regular expression, searched in the image's path below ``images`` without suffix. Its first
+            group, or else the whole match, names the patient, slide or video that must not be in two splits.
+        group_column: The same from a column of ``root/index.csv``.
+        check: Whether all files are to be read and checked before training.
+    """
+
+    root: str
+    images: str = "images"
+    masks: str = "masks"
+    objects: Objects = "labels"
+    allow_empty: bool = False
+    split: Sequence[float] = _FRACTIONS
+    split_seed: int = 0
+    split_column: str | None = None
+    group_pattern: str | None = None
+    group_column: str | None = None
+    check: bool = True
+
+    def splits(self) -> dict[Split, Source]:
+        """The splits that have images, in order of their ids. Files are listed, not opened.
+
+        Where no images are left for the test, the validation images serve for it, with a warning.
+
+        Raises:
+            InputError: If folders, tables, lists and options do not fit each other.
+        """
+        if self.objects not in get_args(Objects):
+            near = difflib.get_close_matches(self.objects, get_args(Objects), n=1, cutoff=0)
+            raise InputError(
+                f"data.objects={self.objects}: expected {', '.join(get_args(Objects))}; nearest: {near[0]}"
+            )
+        root = Path(self.root).expanduser().absolute()
+        pairs, loose_ends = find_pairs(root, self.images, self.masks)
+        groups = self._groups(root, pairs)
+        assigned = self._assigned(root, pairs, groups)
+        _refuse_shared_groups(pairs, groups, assigned)
+        splits: dict[Split, Source] = {}
+        for split in SPLITS:
+            if rows := [row for row, found in enumerate(assigned) if found == split]:
+                splits[split] = FolderSource(
+                    ids=tuple(pairs[row].id for row in rows),
+                    groups=tuple(groups[row] for row in rows),
+                    pairs=tuple(pairs[row] for row in rows),
+                    objects=self.objects,
+                    allow_empty=self.allow_empty,
+                    loose_ends=tuple(loose_ends),
+                )
+        return _complete(splits, root)
+
+    def _groups(self, root: Path, pairs: Sequence[Pair]) -> list[str]:
+        if self.group_pattern is not None and self.group_column is not None:
+            raise InputError("data.group_pattern and data.group_column both say what a group is; give one of them")
+        if self.group_column is not None:
+            return read_column(root, self.group_column, pairs, self.images)
+        if self.group_pattern is not None:
+            return _matches(self.group_pattern, pairs)
+        return [pair.id for pair in pairs]
+
+    def _assigned(self, root: Path, pairs: Sequence[Pair], groups: Sequence[str]) -> Sequence[Split | None]:
+        ways = {
+            "split folders": pairs[0].split is not None,
+            "data.split_column": self.split_column is not None,
+            "list files (train.txt, val.txt, test.txt)": has_lists(root),
+            "data.split": tuple(self.split) != _FRACTIONS,
+        }
+        if len(given := [way for way, is_given in ways.items() if is_given]) > 1:
+            raise InputError(f"{root}: {' and '.join(given)} all say how to split; leave only one of them")
+        if pairs[0].split is not None:
+            return [pair.split for pair in pairs]
+        if self.split_column is not None:
+            return read_split_column(root, self.split_column, pairs, self.images)
+        if has_lists(root):
+            return read_lists(root, pairs, self.images)
+        return assign_splits(groups, self.split, self.split_seed)
+
+
+def _matches(pattern: str, pairs: Sequence[Pair]) -> list[str]:
+    """The group that the pattern finds in each image's stem."""
+    try:
+        found = [re.search(pattern, pair.stem) for pair in pairs]
+    except re.error as error:
+        raise InputError(f"data.group_pattern={pattern}: no regular expression ({error}); try '^[^_]+'") from error
+    groups = [(match[1] if match.re.groups else match[0]) if match else None for match in found]
+    if missed := [pair.stem for pair, group in zip(pairs, groups, strict=True) if not group]:
+        raise InputError(
+            f"data.group_pattern={pattern}: finds no group in {len(missed)} of {len(pairs)} image names, such as "
+            f"{missed[0]!r}; write a pattern that finds one in every name"
+        )
+    return [group for group in groups if group]
+
+
+def _refuse_shared_groups(pairs: Sequence[Pair], groups: Sequence[str], assigned: Sequence[Split | None]) -> None:
+    first: dict[str, int] = {}
+    for row, (group, split) in enumerate(zip(groups, assigned, strict=True)):
+        if split is not None and assigned[first.setdefault(group, row)] != split:
+            other = first[group]
+            raise InputError(
+                f"group {group!r} is in {assigned[other]} ({pairs[other].image}) and in {split} ({pairs[row].image}); "
+                "a group must not be in two splits, so move all its images into one"
+            )
+
+
+def _complete(splits: dict[Split, Source], root: Path) -> dict[Split, Source]:
+    """Validation images stand in for a test; nothing stands in for validation."""
+    if "val" in splits and "test" not in splits:
+        warnings.warn(
+            f"{root}: no images for the test; those of val serve for it, and since the best checkpoint is chosen on "
+            "them, its test scores come out a little too high",
+            stacklevel=3,
+        )
+        splits["test"] = splits["val"]
+    if "train" in splits and "val" not in splits:
+        raise InputError(f"{root}: no images for val, by which the best checkpoint is chosen; give some to it")
+    return splits

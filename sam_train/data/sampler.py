@@ -1,0 +1,64 @@
+"""Which images come when: the same stream on one process or many, from the start or from the middle."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from sam_train.data.dataset import EpochIndex, collate
+from sam_train.data.seeds import generator_of
+from sam_train.structures import Batch
+
+
+class TrainBatches:
+    """Batches of (epoch, index) of one process, epoch after epoch in new orders.
+
+    Every process cuts its share out of the same global batches, so w processes with batches of b see what one process
+    with batches of w·b sees. The last batch of an epoch is filled up from the epoch's start.
+    """
+
+    def __init__(self, num_images: int, batch_size: int, seed: int, rank: int, world_size: int) -> None:
+        self.num_images = num_images
+        self.batch_size = batch_size
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.start = 0  # batches already seen, over all epochs
+
+    def __len__(self) -> int:
+        return -(-self.num_images // (self.batch_size * self.world_size))
+
+    def __iter__(self) -> Iterator[list[EpochIndex]]:
+        """The batches from ``start`` to the end of its epoch."""
+        epoch, first = divmod(self.start, len(self))
+        order = torch.randperm(self.num_images, generator=generator_of("order", epoch, self.seed)).tolist()
+        global_size = self.batch_size * self.world_size
+        for number in range(first, len(self)):
+            begin = number * global_size + self.rank * self.batch_size
+            yield [(epoch, order[position % self.num_images]) for position in range(begin, begin + self.batch_size)]
+
+
+class ResumableLoader(DataLoader[Batch]):
+    """A loader that can go on in the middle of an epoch; its state is the number of batches it has given out."""
+
+    def __init__(self, dataset: Dataset[Batch], batches: TrainBatches, **options: Any) -> None:
+        super().__init__(dataset, batch_sampler=batches, collate_fn=collate, **options)  # pyright: ignore[reportArgumentType]
+        self.batches = batches
+        self.seen = 0
+
+    def __iter__(self) -> Iterator[Batch]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        self.batches.start = self.seen
+        for batch in super().__iter__():
+            self.seen += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """How far this loader is."""
+        return {"seen": self.seen}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on from there."""
+        self.seen = state["seen"]

@@ -1,0 +1,33 @@
+"""Seeds that depend on names alone, so that randomness repeats in any process, worker or order."""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from sam_train.structures import NUM_DRAWS
+
+
+def seed_of(*parts: object) -> int:
+    """63 bits from anything that prints the same everywhere."""
+    digest = hashlib.blake2b("/".join(map(str, parts)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def generator_of(*parts: object) -> torch.Generator:
+    """A generator seeded by :func:`seed_of`."""
+    return torch.Generator().manual_seed(seed_of(*parts))
+
+
+def object_draws(
+    sample_id: str, plane: Int[Tensor, "P"], value: Int[Tensor, "P"], *parts: object
+) -> Float[Tensor, "P R"]:
+    """Each object's own uniform numbers: a function of its image's id, its place there and ``parts`` alone."""
+    rows = [
+        torch.rand(NUM_DRAWS, generator=generator_of("draws", sample_id, *key, *parts))
+        for key in zip(plane.tolist(), value.tolist(), strict=True)
+    ]
+    return torch.stack(rows) if rows else torch.zeros(0, NUM_DRAWS)

@@ -1,0 +1,52 @@
+"""What a dataset is to the rest of the package: images with objects, read lazily."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from sam_train.structures import Sample
+
+Split = Literal["train", "val", "test"]
+
+Choose = Callable[[Float[Tensor, "n"]], Int[Tensor, "k"]]
+"""From the areas of an image's objects (pixels of the original image; nan where that is not known without decoding)
+to the indices of the objects to read."""
+
+
+def all_objects(areas: Float[Tensor, "n"]) -> Int[Tensor, "n"]:
+    """Every object, in order."""
+    return torch.arange(len(areas))
+
+
+class Source(ABC):
+    """One split of a dataset. Sources are picklable: the loader's workers read from their own copies.
+
+    Attributes:
+        ids: Per image, a name that is unique in the dataset.
+        groups: Per image, what must stay together when scores are resampled: a patient, a slide, a video. An image
+            that belongs to no group is its own.
+    """
+
+    ids: Sequence[str]
+    groups: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @abstractmethod
+    def read(self, index: int, choose: Choose = all_objects) -> Sample:
+        """One image with the objects that ``choose`` picks; the masks of the others are not decoded.
+
+        Raises:
+            InputError: If a file is missing, unreadable or inconsistent; the message names it.
+        """
+
+    def problems(self, index: int) -> list[str]:
+        """What is wrong with one image and its masks, each with the file and the remedy; empty if nothing is."""
+        return []

@@ -1,0 +1,34 @@
+"""From an image of any size to the model's input, with and without augmentation."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.v2 import functional as TF
+
+from sam_train.structures import Preprocessing
+
+
+def resize_image(image: UInt8[Tensor, "3 h w"], preprocessing: Preprocessing) -> Tensor:
+    """The image at the size of the un-padded part of the input, antialiased bilinear.
+
+    Exactly the official pixels: 8 bit for ``longest_side``, floating point on the 0..255 scale for ``square``.
+    """
+    height, width = preprocessing.resized_size((image.shape[-2], image.shape[-1]))
+    if preprocessing.resize == "square":
+        return TF.resize(image.float(), [height, width], antialias=True)
+    # Pillow as SAM does: torchvision's 8-bit kernel rounds one pixel in 10^5 the other way, 7e-4 in the embedding.
+    resized = Image.fromarray(image.permute(1, 2, 0).numpy()).resize((width, height), Image.Resampling.BILINEAR)
+    return torch.from_numpy(np.array(resized)).permute(2, 0, 1)
+
+
+def preprocess_image(image: UInt8[Tensor, "3 h w"], preprocessing: Preprocessing) -> Float[Tensor, "1 3 S S"]:
+    """One image to the encoder's input, as the official predictors make it."""
+    resized = resize_image(image, preprocessing)
+    height, width = resized.shape[-2:]
+    side = preprocessing.image_size
+    padded = TF.pad(resized, [0, 0, side - width, side - height])
+    return preprocessing.normalize(padded[None], torch.tensor([[height, width]]))

@@ -1,0 +1,26 @@
+"""A source in memory: a few images with objects of known shape."""
+
+import torch
+
+from sam_train.data.source import Source, all_objects
+from sam_train.structures import Sample
+
+
+class SquaresSource(Source):
+    """Image i holds i squares (image 0 none), each with its own colour, so that image and masks can be compared."""
+
+    def __init__(self, num_images: int = 5, size: tuple[int, int] = (60, 90)) -> None:
+        self.ids = [f"squares/{index}" for index in range(num_images)]
+        self.groups = self.ids
+        self.size = size
+
+    def read(self, index, choose=all_objects):
+        image = torch.zeros(3, *self.size, dtype=torch.uint8)
+        labels = torch.zeros(1, *self.size, dtype=torch.int32)
+        for number in range(index):
+            top, left = 5 + 25 * (number // 3), 5 + 28 * (number % 3)
+            labels[0, top : top + 16, left : left + 16] = number + 1
+            image[:, top : top + 16, left : left + 16] = 60 + 40 * number
+        areas = torch.full((index,), 256.0)
+        chosen = choose(areas)
+        return Sample(self.ids[index], image, labels, torch.zeros(len(chosen), dtype=torch.long), chosen + 1)

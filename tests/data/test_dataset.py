@@ -1,0 +1,108 @@
+"""Batches: what augmentation, choice of objects and packing keep and what they change."""
+
+import pytest
+import torch
+
+from sam_train.data.augmentation import Augmentation
+from sam_train.data.dataset import EvalDataset, TrainDataset, collate, resize_sample
+from sam_train.structures import InputError, Preprocessing
+from tests.data.samples import SquaresSource
+
+SAM = Preprocessing(image_size=64)
+SAM2 = Preprocessing(image_size=64, resize="square")
+GEOMETRY = Augmentation(flip=0.5, zoom=(0.7, 1.5), rotate=20, shear=5, color=0)
+
+
+def train_dataset(augmentation=GEOMETRY, preprocessing=SAM, max_objects=8, min_area=4, seed=0):
+    return TrainDataset(SquaresSource(), preprocessing, augmentation, max_objects, min_area, seed)
+
+
+def assert_equal(first, second):
+    for name, value in vars(first).items():
+        other = getattr(second, name)
+        assert torch.equal(value, other) if isinstance(value, torch.Tensor) else value == other
+
+
+@pytest.mark.parametrize("preprocessing", [SAM, SAM2])
+def test_an_item_is_a_function_of_epoch_index_and_seed(preprocessing):
+    first = train_dataset(preprocessing=preprocessing)
+    torch.manual_seed(5)
+    once = first[(3, 4)]
+    torch.rand(100)
+    assert_equal(once, train_dataset(preprocessing=preprocessing)[(3, 4)])
+    assert not torch.equal(once.images, first[(4, 4)].images)
+    assert not torch.equal(once.images, train_dataset(preprocessing=preprocessing, seed=1)[(3, 4)].images)
+
+
+@pytest.mark.parametrize("preprocessing", [SAM, SAM2])
+def test_masks_move_with_the_image(preprocessing):
+    dataset = train_dataset(preprocessing=preprocessing, min_area=40)
+    for epoch in range(8):
+        batch = dataset[(epoch, 4)]
+        colors = sorted(batch.images[0, 0][mask].median().item() for mask in batch.masks)
+        assert len(set(colors)) == len(colors)  # each square its own
+        assert all(min(abs(color - known) for known in (60, 100, 140, 180)) <= 5 for color in colors)
+        visible = train_dataset(preprocessing=preprocessing)[(epoch, 4)].masks.any(0)
+        near = torch.nn.functional.max_pool2d(visible[None].float(), 5, 1, 2)[0] > 0
+        assert batch.images[0, 0][~near].float().mean() < 2  # what has colour is in a mask
+
+
+def test_without_augmentation_the_frame_is_the_predictors():
+    source = SquaresSource()
+    item = train_dataset(augmentation=None)[(0, 3)]
+    resized = resize_sample(source.read(3), SAM)
+    assert item.valid_size.tolist() == [[43, 64]]
+    assert torch.equal(item.images[0, :, :43], resized.image)
+    assert not item.images[0, :, 43:].any()
+    assert torch.equal(item.masks[:, :43], resized.masks())
+
+
+def test_objects_are_chosen_anew_each_epoch_up_to_the_limit():
+    dataset = train_dataset(augmentation=None, max_objects=2)
+    chosen = {tuple(dataset[(epoch, 4)].masks.flatten(1).int().argmax(1).tolist()) for epoch in range(20)}
+    assert all(len(objects) == 2 for objects in chosen)
+    assert len(chosen) == 6  # all pairs of 4
+
+
+def test_an_image_without_objects_leaves_its_place_to_the_next():
+    assert train_dataset()[(0, 0)].ids == ("squares/1",)
+    assert EvalDataset(SquaresSource(), SAM, 4)[0].num_objects == 0
+
+
+def test_every_training_image_keeps_an_object():
+    everything_out_of_sight = Augmentation(zoom=(40, 50), rotate=0)
+    for augmentation, min_area in ((everything_out_of_sight, 4), (None, 10_000)):
+        dataset = train_dataset(augmentation=augmentation, min_area=min_area)
+        for epoch in range(5):
+            assert dataset[(epoch, 4)].num_objects >= 1
+
+
+def test_an_objects_draws_depend_on_nothing_but_itself():
+    one, all_four = (train_dataset(augmentation=None, max_objects=limit)[(7, 4)] for limit in (1, 8))
+    place = one.masks.flatten(1).int().argmax(1)
+    same = all_four.masks.flatten(1).int().argmax(1) == place
+    assert torch.equal(one.draws, all_four.draws[same])
+    assert not torch.equal(all_four.draws[0], all_four.draws[1])
+
+
+def test_evaluation_compares_at_the_original_size():
+    batch = EvalDataset(SquaresSource(), SAM, 4)[4]
+    assert batch.original_size.tolist() == [[60, 90]]
+    assert torch.equal(batch.original_masks[0], SquaresSource().read(4).masks())
+    assert len(batch.masks) == len(batch.original_masks[0])
+    assert EvalDataset(SquaresSource(), SAM, 10_000)[4].num_objects == 0
+
+
+def test_collating_packs_objects_in_order():
+    dataset = EvalDataset(SquaresSource(), SAM, 4)
+    batch = collate([dataset[2], dataset[0], dataset[3]])
+    assert batch.object_image.tolist() == [0, 0, 2, 2, 2]
+    assert batch.ids == ("squares/2", "squares/0", "squares/3")
+    assert torch.equal(batch.masks, torch.cat([dataset[2].masks, dataset[3].masks]))
+    assert [len(masks) for masks in batch.original_masks] == [2, 0, 3]
+
+
+@pytest.mark.parametrize("arguments", [{"zoom": (0, 1)}, {"zoom": (2, 1)}, {"flip": 2}, {"color": -1}])
+def test_impossible_augmentations_are_refused(arguments):
+    with pytest.raises(InputError, match="augmentation"):
+        Augmentation(**arguments)

@@ -1,0 +1,391 @@
+"""Objects, splits and groups of images and masks in folders."""
+
+import pickle
+import random
+from collections import deque
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image
+
+from sam_train.data.check import check_sources
+from sam_train.data.folder import FolderData
+from sam_train.structures import InputError
+from tests.data.folders import make_folder, picture, save, two_objects
+from tests.parity.reference import SHARED
+
+EVERYTHING = {"split": (0, 0, 1)}  # in one split, in order
+
+
+def read_only(root, **options):
+    """The samples of a folder that is not split."""
+    source = FolderData(str(root), **EVERYTHING, **options).splits()["test"]
+    return [source.read(index) for index in range(len(source))]
+
+
+def split_ids(root, **options):
+    return {split: list(source.ids) for split, source in FolderData(str(root), **options).splits().items()}
+
+
+@settings(deadline=None)  # files take what they take
+@given(hnp.arrays(st.sampled_from([np.uint8, np.uint16, np.int32]), (6, 7), elements=st.integers(0, 200)))
+def test_every_number_of_a_label_image_is_an_object(tmp_path_factory, labels):
+    root = tmp_path_factory.mktemp("data")
+    save(root / "images" / "a.png", picture(labels.shape))
+    save(root / "masks" / "a.tif", labels)
+    (sample,) = read_only(root)
+    assert sample.value.tolist() == sorted(set(labels[labels > 0].tolist()))
+    for mask, value in zip(sample.masks().numpy(), sample.value.tolist(), strict=True):
+        np.testing.assert_array_equal(mask, labels == value)
+
+
+def test_choose_sees_areas_and_decides_what_is_read_and_in_which_order(tmp_path):
+    source = FolderData(str(make_folder(tmp_path, {"a": two_objects()})), **EVERYTHING).splits()["test"]
+    seen = []
+    sample = source.read(0, lambda areas: (seen.append(areas), torch.tensor([1, 0]))[1])
+    assert seen[0].tolist() == [12, 6]
+    assert sample.value.tolist() == [200, 3]
+    assert sample.masks().sum((1, 2)).tolist() == [6, 12]
+
+
+def test_labels_may_be_large_numbers(tmp_path):
+    labels = np.zeros((5, 6), np.int32)
+    labels[1, 1:4], labels[3] = 2**31 - 1, 70_000
+    save(tmp_path / "images" / "a.png", picture((5, 6)))
+    save(tmp_path / "masks" / "a.tif", labels)
+    (sample,) = read_only(tmp_path)
+    assert sample.masks().sum((1, 2)).tolist() == [6, 3]
+
+
+def pieces(mask: np.ndarray) -> set[frozenset]:
+    """Sets of pixels connected over sides and corners."""
+    left, found = {tuple(at) for at in np.argwhere(mask)}, set()
+    while left:
+        queue = deque([left.pop()])
+        piece = set(queue)
+        while queue:
+            y, x = queue.popleft()
+            near = {(y + dy, x + dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)} & left
+            left -= near
+            piece |= near
+            queue += near
+        found.add(frozenset(piece))
+    return found
+
+
+@settings(deadline=None)  # files take what they take
+@given(hnp.arrays(bool, (7, 8)))
+def test_components_are_the_connected_pieces(tmp_path_factory, mask):
+    root = make_folder(tmp_path_factory.mktemp("data"), {"a": mask * np.uint8(255)})
+    (sample,) = read_only(root, objects="components")
+    found = [frozenset(tuple(at) for at in np.argwhere(part)) for part in sample.masks().numpy()]
+    assert set(found) == pieces(mask)
+    assert len(set(found)) == len(found)
+
+
+def test_binary_is_one_object(tmp_path):
+    (sample,) = read_only(make_folder(tmp_path, {"a": two_objects()}), objects="binary")
+    np.testing.assert_array_equal(sample.masks().numpy(), [two_objects() > 0])
+
+
+@pytest.mark.parametrize("layout", ["masks/a/{}.png", "masks/a__{}.png"])
+def test_one_file_per_object(tmp_path, layout):
+    labels = two_objects()
+    save(tmp_path / "images" / "a.png", picture())
+    for name, mask in {"x": labels == 200, "y": labels > 0, "z": labels == 3}.items():
+        save(tmp_path / layout.format(name), mask * np.uint8(255))
+    (sample,) = read_only(tmp_path, objects="components")
+    np.testing.assert_array_equal(sample.masks().numpy(), [labels == 200, labels > 0, labels == 3])
+
+
+def test_files_of_objects_that_are_not_chosen_are_not_opened(tmp_path):
+    save(tmp_path / "images" / "a.png", picture())
+    for number in range(3):
+        save(tmp_path / "masks" / "a" / f"{number}.png", two_objects())
+    for number in (0, 2):
+        (tmp_path / "masks" / "a" / f"{number}.png").write_bytes(b"no image")
+    source = FolderData(str(tmp_path), **EVERYTHING).splits()["test"]
+    seen = []
+    sample = source.read(0, lambda areas: (seen.append(areas), torch.tensor([1]))[1])
+    assert len(sample.value) == 1
+    assert seen[0].isnan().tolist() == [True] * 3
+    with pytest.raises(InputError, match=r"0\.png"):
+        source.read(0)
+
+
+def test_an_image_owns_its_namesake_before_any_other_mask(tmp_path):
+    for stem in ("a", "a/b", "a__b"):
+        save(tmp_path / "images" / f"{stem}.png", picture())
+    for stem, value in {"a/b": 2, "a__b": 3, "a__c": 4, "a__b__d": 5}.items():
+        save(tmp_path / "masks" / f"{stem}.png", np.full((12, 16), value, np.uint8))
+    (tmp_path / "masks" / "a__b__d.png").unlink()
+    a, a_b, a__b = read_only(tmp_path)
+    assert (a.id, a_b.id, a__b.id) == ("a", "a/b", "a__b")
+    assert (a.value.tolist(), a_b.value.tolist(), a__b.value.tolist()) == ([1], [2], [3])
+
+
+def test_an_image_without_objects_is_a_sample_without_objects(tmp_path):
+    save(tmp_path / "images" / "files.png", picture())
+    save(tmp_path / "masks" / "files" / "0.png", np.zeros((12, 16), np.uint8))
+    make_folder(tmp_path, {"labels": np.zeros((12, 16), np.uint8)})
+    for sample in read_only(tmp_path, allow_empty=True):
+        assert sample.masks().shape == (0, 12, 16)
+        assert sample.labels.shape == (1, 12, 16)
+
+
+def test_pairs_need_not_have_the_same_suffix_and_may_lie_in_sub_folders(tmp_path):
+    save(tmp_path / "images" / "p1" / "x.y.jpg", picture())
+    save(tmp_path / "masks" / "p1" / "x.y.tif", two_objects())
+    (tmp_path / "images" / "p1" / "._x.y.jpg").write_bytes(b"what some systems leave behind")
+    (tmp_path / "images" / "p1" / "notes.md").write_text("no image")
+    (sample,) = read_only(tmp_path)
+    assert sample.id == "p1/x.y"
+
+
+def test_loading_workers_get_copies(tmp_path):
+    source = FolderData(str(make_folder(tmp_path))).splits()["train"]
+    copy = pickle.loads(pickle.dumps(source))
+    assert torch.equal(copy.read(1).labels, source.read(1).labels)
+
+
+def test_the_split_does_not_depend_on_the_order_of_files(tmp_path):
+    stems = [f"{number}" for number in range(20)]
+    roots = [tmp_path / "a", tmp_path / "b"]
+    for root, order in zip(roots, (stems, random.Random(0).sample(stems, 20)), strict=True):
+        make_folder(root, {stem: two_objects() for stem in order})
+    first, second = (split_ids(root) for root in roots)
+    assert first == second
+    assert {split: len(ids) for split, ids in first.items()} == {"train": 14, "val": 3, "test": 3}
+    assert split_ids(roots[0], split_seed=1) != first
+
+
+def test_groups_come_from_names_or_the_table_and_stay_together(tmp_path):
+    make_folder(tmp_path)
+    rows = [f"images/p{number // 2}_{number}.png;p{number // 2}" for number in range(10)]
+    (tmp_path / "index.csv").write_text("\n".join(["Image;patient", *reversed(rows)]), encoding="utf-8-sig")
+    for options in ({"group_pattern": r"^(p\d+)_"}, {"group_pattern": r"^p\d+"}, {"group_column": "patient"}):
+        splits = FolderData(str(tmp_path), **options).splits()
+        groups = {split: set(source.groups) for split, source in splits.items()}
+        assert sorted(group for each in groups.values() for group in each) == [f"p{number}" for number in range(5)]
+        for source in splits.values():
+            assert list(source.groups) == [stem.split("_")[0] for stem in source.ids]
+
+
+def test_a_column_of_the_table_splits(tmp_path):
+    make_folder(tmp_path)
+    rows = [f"p{number // 2}_{number},{('train', 'val', 'test')[number % 3]}" for number in range(10)]
+    (tmp_path / "index.csv").write_text("\n".join(["id,set", *rows]))
+    found = split_ids(tmp_path, split_column="set")
+    assert found["val"] == ["p0_1", "p2_4", "p3_7"]
+    assert len(found["train"]) == 4
+
+
+def test_lists_split_and_select(tmp_path):
+    make_folder(tmp_path)
+    (tmp_path / "train.txt").write_text("p0_0\n\nimages/p0_1.png\n")
+    (tmp_path / "val.txt").write_text("p1_2.png\r\n")
+    (tmp_path / "test.txt").write_text("p1_3")
+    assert split_ids(tmp_path) == {"train": ["p0_0", "p0_1"], "val": ["p1_2"], "test": ["p1_3"]}
+
+
+def test_split_folders_are_recognised(tmp_path):
+    for split in ("train", "val", "test"):
+        make_folder(tmp_path / "a" / split, {"1": two_objects()})
+        make_folder(tmp_path / "b", {f"{split}/1": two_objects()})
+    for root in (tmp_path / "a", tmp_path / "b"):
+        assert split_ids(root) == {"train": ["train/1"], "val": ["val/1"], "test": ["test/1"]}
+
+
+def test_validation_serves_as_test_only_with_a_warning(tmp_path):
+    for split in ("train", "val"):
+        make_folder(tmp_path / split, {"1": two_objects()})
+    with pytest.warns(UserWarning, match="no images for the test"):
+        splits = FolderData(str(tmp_path)).splits()
+    assert splits["test"] is splits["val"]
+
+
+REAL = [
+    ("nuclei_fluorescence", {"group_column": "group"}, 100),
+    ("nuclei_histology", {"group_column": "group"}, 49),
+    ("buildings_aerial", {"allow_empty": True}, 105),
+    ("balloon", {}, 34),
+    ("em_axon_myelin", {"masks": "masks_instance", "group_pattern": r"sub-rat\d"}, 7),
+    ("med2d_mini/polyp", {"objects": "components"}, 3),
+    ("med2d_mini/polyp", {"objects": "binary", "masks": "masks_original"}, 3),
+    ("med2d_mini/cxr", EVERYTHING, 1),
+    ("video_davis2016", {"images": "JPEGImages", "masks": "Annotations", "group_pattern": "480p/([^/]+)"}, 233),
+]
+
+
+@pytest.mark.skipif(not (SHARED / "data").is_dir(), reason=f"no real data at {SHARED / 'data'}")
+@pytest.mark.parametrize(("name", "options", "count"), REAL)
+def test_real_data_pass_the_check(name, options, count):
+    splits = FolderData(str(SHARED / "data" / name), **options).splits()
+    check_sources(splits)
+    assert sum(map(len, splits.values())) == count
+    groups = [group for source in splits.values() for group in set(source.groups)]
+    assert len(set(groups)) == len(groups)
+
+
+@pytest.mark.skipif(not (SHARED / "data").is_dir(), reason=f"no real data at {SHARED / 'data'}")
+def test_real_objects_are_counted_as_their_authors_do():
+    samples = read_only(SHARED / "data" / "nuclei_fluorescence")
+    assert sum(len(sample.value) for sample in samples) == 4475
+    (lungs,) = read_only(SHARED / "data" / "med2d_mini" / "cxr")
+    assert len(lungs.value) == 5
+
+
+def test_tiles_without_buildings_need_consent(tmp_path):
+    make_folder(tmp_path, {"a": two_objects(), "b": two_objects() * 0, "c": two_objects()})
+    with pytest.raises(InputError, match=r"all-zero mask \(1\): .*data.allow_empty=true\n.*b\.png"):
+        check_sources(FolderData(str(tmp_path)).splits())
+    check_sources(FolderData(str(tmp_path), allow_empty=True).splits())
+
+
+def image_of(root, name, **options):
+    return save(root / name, picture(), **options)
+
+
+def turned(root):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image_of(root, "images/g.jpg", exif=exif)
+    save(root / "masks" / "g.png", two_objects())
+
+
+FAULTS = {
+    "unreadable file": lambda root: (root / "images" / "g.png").write_bytes((root / "images/g.png").read_bytes()[:300]),
+    "empty file": lambda root: (root / "masks" / "g.png").write_bytes(b""),
+    "missing mask": lambda root: (root / "masks" / "g.png").unlink(),
+    "mask without image": lambda root: save(root / "masks" / "other.png", two_objects()),
+    "size mismatch": lambda root: save(root / "masks" / "g.png", two_objects((12, 15))),
+    "all-zero mask": lambda root: save(root / "masks" / "g.png", two_objects() * 0),
+    "colour mask": lambda root: image_of(root, "masks/g.png"),
+    "duplicate stem": lambda root: image_of(root, "images/g.jpg"),
+    "two kinds of masks": lambda root: save(root / "masks" / "g__1.png", two_objects()),
+    "not a file": lambda root: ((root / "images/g.png").unlink(), (root / "images/g.png").symlink_to("gone")),
+    "link out of the data root": lambda root: (
+        (root / "masks/g.png").unlink(),
+        (root / "masks/g.png").symlink_to(save(root.parent / "outside.png", two_objects())),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+def test_the_check_names_kind_file_and_remedy_and_reading_stops_there(tmp_path, kind):
+    root = make_folder(tmp_path / "data", {stem: two_objects() for stem in "abcdefgh"})
+    FAULTS[kind](root)
+    splits = FolderData(str(root)).splits()
+    with pytest.raises(InputError) as error:
+        check_sources(splits)
+    heading, line = str(error.value).splitlines()[2:]
+    assert heading.startswith(f"{kind} (1): ")
+    assert ("other.png" if kind == "mask without image" else "/g.") in line
+    harmless = {"mask without image", "all-zero mask"}
+    if kind not in harmless:
+        with pytest.raises(InputError, match=f"^{kind}: "):
+            _ = [source.read(index) for source in splits.values() for index in range(len(source))]
+
+
+def test_all_faults_are_told_at_once(tmp_path):
+    root = make_folder(tmp_path / "data", {stem: two_objects() for stem in "abcdefgh"})
+    (root / "images" / "a.png").write_bytes(b"")
+    (root / "masks" / "a.png").write_bytes(b"")
+    (root / "masks" / "b.png").unlink()
+    save(root / "masks" / "c.png", two_objects((3, 3)))
+    save(root / "masks" / "x.png", two_objects())
+    with pytest.raises(InputError, match="5 problem") as error:
+        check_sources(FolderData(str(root)).splits())
+    for kind in ("empty file (2)", "missing mask (1)", "size mismatch (1)", "mask without image (1)"):
+        assert kind in str(error.value)
+
+
+def test_a_mask_drawn_on_the_picture_before_it_was_turned_is_explained(tmp_path):
+    make_folder(tmp_path)
+    turned(tmp_path)
+    with pytest.raises(InputError, match="turned by its EXIF orientation"):
+        check_sources(FolderData(str(tmp_path)).splits())
+
+
+def moved(old, new):
+    return lambda root: (root / old).rename(root / new)
+
+
+def table(*lines):
+    return lambda root: (root / "index.csv").write_text("\n".join(lines))
+
+
+def lists(**names):
+    return lambda root: [(root / f"{split}.txt").write_text(text) for split, text in names.items()]
+
+
+KEYS = ["file"] + [f"p{number // 2}_{number}" for number in range(10)]
+MISTAKES = {
+    "no root": (moved("images", "../elsewhere"), {"root": "no/such"}, "no such folder"),
+    "near name": (moved("images", "Image"), {}, "no folder .*images; did you mean Image"),
+    "far name": (moved("masks", "annotation"), {}, "folders there: annotation, images"),
+    "leaves the root": (None, {"images": "../images"}, "leads out of"),
+    "linked split leaves": (
+        lambda root: (
+            moved("images", "../x")(root),
+            (root / "images").mkdir(),
+            (root / "images/val").symlink_to("../../x"),
+        ),
+        {},
+        "leads out of",
+    ),
+    "same folder": (None, {"masks": "images"}, "overlap"),
+    "no images": (lambda root: [p.rename(p.with_suffix(".npy")) for p in (root / "images").iterdir()], {}, "10 .npy"),
+    "other names": (
+        lambda root: [p.rename(p.with_name(f"{p.stem}_mask.png")) for p in (root / "masks").iterdir()],
+        {},
+        "none of the 10 images .* has a mask: .*_mask.png",
+    ),
+    "linked folder": (
+        lambda root: (root / "images" / "more").symlink_to(root / "masks"),
+        {},
+        "link to a folder is not followed",
+    ),
+    "valid for val": (
+        lambda root: [make_folder(root / "images" / split, {"1": two_objects()}) for split in ("train", "valid")],
+        {},
+        "split folders train and also valid",
+    ),
+    "objects": (None, {"objects": "label"}, "nearest: labels"),
+    "no expression": (None, {"group_pattern": "("}, "no regular expression"),
+    "no match": (None, {"group_pattern": "^q"}, "finds no group in 10 of 10 image names, such as 'p0_0'"),
+    "two groupings": (None, {"group_pattern": "p", "group_column": "x"}, "give one of them"),
+    "no table": (None, {"group_column": "patient"}, "index.csv: no such file"),
+    "column": (table("file,patients", "p0_0,1"), {"group_column": "patient"}, "did you mean patients.* file, patients"),
+    "no key": (table("slide,patient", "p0_0,1"), {"group_column": "patient"}, "no column names the image"),
+    "missing row": (table("file,patient", "p0_0,1"), {"group_column": "patient"}, r"9 image\(s\) without .* p0_1"),
+    "empty cell": (table(*[f"{k},{'patient' * (k == 'file')}" for k in KEYS]), {"group_column": "patient"}, "10 image"),
+    "contradiction": (table("id,patient", "p0_0,1", "p0_0,2"), {"group_column": "patient"}, "'1' in one row and '2'"),
+    "ragged": (table("id,patient", "p0_0,1,2"), {"group_column": "patient"}, "row 2 has 3 cells"),
+    "no split": (table(*[f"{k},fold1" for k in KEYS]), {"split_column": "fold1"}, "holds fold1; expected only train"),
+    "listed twice": (lists(train="p0_0\np0_1", val="p0_1"), {}, "val.txt, line 1: p0_1 is already in train.txt"),
+    "unknown name": (lists(train="p0_0\nq0_1"), {}, "train.txt, line 2: no image 'q0_1'; nearest: p0_1"),
+    "list leaves": (lists(train="../p0_0"), {}, "leads out of the images folder"),
+    "no validation": (lists(train="p0_0", test="p0_1"), {}, "no images for val"),
+    "two ways": (lists(train="p0_0"), {"split": [0.8, 0.1, 0.1]}, "data.split all say how to split"),
+    "shared patient": (
+        lists(train="p0_0", val="p0_1"),
+        {"group_pattern": r"p\d"},
+        "group 'p0' is in train .* and in val",
+    ),
+    "shares": (None, {"split": [0.8, 0.1]}, "shares of train, val and test"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_told_when_the_folder_is_opened(tmp_path, mistake):
+    change, options, message = MISTAKES[mistake]
+    root = make_folder(tmp_path / "data")
+    if change:
+        change(root)
+    with pytest.raises(InputError, match=message):
+        FolderData(**{"root": str(root), **options}).splits()

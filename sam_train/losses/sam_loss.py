@@ -1,0 +1,123 @@
+"""The training loss of Segment Anything, over packed objects and several mask candidates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from sam_train.structures import InputError, MaskPrediction, downscale_masks, resize_logits
+
+
+class LossTerms(NamedTuple):
+    """Each term summed over the objects of a batch, before its weight."""
+
+    mask: Float[Tensor, ""]
+    dice: Float[Tensor, ""]
+    iou: Float[Tensor, ""]
+    object_score: Float[Tensor, ""]
+
+
+@dataclass(frozen=True)
+class SamLoss:
+    """Focal, dice, IoU estimate and object score, as SAM 2 trains (Ravi et al. 2024, appendix D.2).
+
+    Of several mask candidates only the best one (least weighted focal + dice) learns its mask. Terms are sums over
+    objects: divided by the number of objects of the whole optimiser step, they give the same gradient however a batch
+    is split over devices and accumulation steps.
+
+    Attributes:
+        mask: Weight of the focal loss, its mean over pixels. With ``focal_alpha=-1 focal_gamma=0`` it is cross entropy.
+        dice: Weight of the dice loss (+1 in numerator and denominator).
+        iou: Weight of the error of the estimated IoU.
+        object_score: Weight of the object score's cross entropy, for models that have one.
+        focal_alpha: Weight of object pixels against 1 - alpha of background; negative for none.
+        focal_gamma: How much less an easy pixel counts (Lin et al. 2017).
+        iou_error: Absolute (``l1``) or squared (``l2``) error of the IoU estimate.
+        iou_of: Which candidates learn their IoU estimate: ``all``, or only the ``best``.
+        object_alpha: As ``focal_alpha``, for the object score.
+        object_gamma: As ``focal_gamma``, for the object score.
+        scale: Masks are compared at this many times the logits' resolution (1: a quarter of the input, 4: the input).
+    """
+
+    mask: float = 20.0
+    dice: float = 1.0
+    iou: float = 1.0
+    object_score: float = 1.0
+    focal_alpha: float = 0.25
+    focal_gamma: float = 2.0
+    iou_error: Literal["l1", "l2"] = "l1"
+    iou_of: Literal["all", "best"] = "all"
+    object_alpha: float = -1.0
+    object_gamma: float = 0.0
+    scale: Literal[1, 2, 4] = 1
+
+    def __post_init__(self) -> None:
+        for name, allowed in {"iou_error": ("l1", "l2"), "iou_of": ("all", "best"), "scale": (1, 2, 4)}.items():
+            if getattr(self, name) not in allowed:
+                raise InputError(f"loss.{name}={getattr(self, name)!r}, possible are {', '.join(map(str, allowed))}")
+
+    def total(self, terms: LossTerms) -> Float[Tensor, ""]:
+        """The weighted sum."""
+        return (
+            self.mask * terms.mask
+            + self.dice * terms.dice
+            + self.iou * terms.iou
+            + self.object_score * terms.object_score
+        )
+
+    def targets(self, masks: Bool[Tensor, "P S S"]) -> Bool[Tensor, "P h w"]:
+        """The truth at the resolution at which it is compared; once for all rounds of a step."""
+        return downscale_masks(masks, masks.shape[-1] // 4 * self.scale)
+
+    def __call__(self, prediction: MaskPrediction, targets: Bool[Tensor, "P h w"]) -> LossTerms:
+        """The terms of one round of prompts.
+
+        Args:
+            prediction: Of P objects; logits are brought to the targets' resolution.
+            targets: From :meth:`targets`. An object without any pixel is absent: only its object score learns or,
+                where no score is trained, its mask learns to be empty.
+        """
+        prediction = prediction.to(torch.promote_types(prediction.logits.dtype, torch.float32))
+        logits = resize_logits(prediction.logits, (targets.shape[-2], targets.shape[-1]))
+        focal, dice, actual_iou = self._compare(logits, targets[:, None].expand_as(logits))
+        error = prediction.iou - actual_iou
+        iou = error.abs() if self.iou_error == "l1" else error.square()
+        best = (self.mask * focal + self.dice * dice).argmin(dim=1, keepdim=True)
+        is_present = targets.flatten(1).any(dim=1)
+        has_score = prediction.object_score is not None and self.object_score > 0
+        learns = is_present if has_score else torch.ones_like(is_present)
+        iou = iou.mean(dim=1) if self.iou_of == "all" else iou.gather(1, best)[:, 0]
+        return LossTerms(
+            mask=(focal.gather(1, best)[:, 0] * learns).sum(),
+            dice=(dice.gather(1, best)[:, 0] * learns).sum(),
+            iou=(iou * learns).sum(),
+            object_score=self._object_score(prediction, is_present),
+        )
+
+    def _compare(
+        self, logits: Float[Tensor, "P M h w"], targets: Bool[Tensor, "P M h w"]
+    ) -> tuple[Float[Tensor, "P M"], Float[Tensor, "P M"], Float[Tensor, "P M"]]:
+        # Imported here: each takes seconds, and --help and the tests of other rooms need neither.
+        from monai.losses.dice import DiceLoss
+        from torchvision.ops import sigmoid_focal_loss
+
+        truth = targets.to(logits.dtype)
+        focal = sigmoid_focal_loss(logits, truth, self.focal_alpha, self.focal_gamma).mean(dim=(2, 3))
+        dice = DiceLoss(sigmoid=True, smooth_nr=1.0, smooth_dr=1.0, reduction="none")(logits, truth).flatten(1)
+        predicted = logits > 0
+        intersection = (predicted & targets).sum(dim=(2, 3))
+        union = (predicted | targets).sum(dim=(2, 3))
+        return focal, dice, intersection / union.clamp(min=1)
+
+    def _object_score(self, prediction: MaskPrediction, is_present: Bool[Tensor, "P"]) -> Float[Tensor, ""]:
+        if prediction.object_score is None:
+            return prediction.iou.new_zeros(())
+        from torchvision.ops import sigmoid_focal_loss
+
+        score = prediction.object_score
+        target = is_present.to(score.dtype)
+        return sigmoid_focal_loss(score, target, self.object_alpha, self.object_gamma, reduction="sum")

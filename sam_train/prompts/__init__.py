@@ -1,0 +1,1 @@
+"""Prompts a person might have given, made from ground-truth masks."""

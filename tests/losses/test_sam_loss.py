@@ -1,0 +1,122 @@
+"""The loss equals SAM 2's own, values and gradients, and does not depend on how a batch is split."""
+
+import json
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+
+from sam_train.losses.sam_loss import SamLoss
+from sam_train.structures import InputError, MaskPrediction
+from tests.parity.reference import ROOT, needs_reference
+
+CASES = [
+    "single_step_multimask",
+    "single_step_singlemask",
+    "clicks",
+    "all_absent",
+    "defaults_multimask",
+    "defaults_absent",
+    "object_focal",
+    "one_object",
+    "extreme_logits",
+]
+
+
+def from_official(config: dict) -> SamLoss:
+    weights = config["weight_dict"]
+    return SamLoss(
+        mask=weights["loss_mask"],
+        dice=weights["loss_dice"],
+        iou=weights["loss_iou"],
+        object_score=weights.get("loss_class", 0.0),
+        focal_alpha=config.get("focal_alpha", 0.25),
+        focal_gamma=config.get("focal_gamma", 2.0),
+        iou_error="l1" if config.get("iou_use_l1_loss") else "l2",
+        iou_of="all" if config.get("supervise_all_iou") else "best",
+        object_alpha=config.get("focal_alpha_obj_score", -1.0),
+        object_gamma=config.get("focal_gamma_obj_score", 0.0),
+    )
+
+
+@needs_reference
+@pytest.mark.parametrize("name", CASES)
+def test_equals_sam2_training_loss(name):
+    golden = json.loads((ROOT / "losses" / "golden.json").read_text())
+    tensors = load_file(ROOT / "losses" / "golden.safetensors")
+    case = next(case for case in golden["cases"] if case["name"] == name)
+    loss = from_official(golden["configs"][case["config"]])
+    targets = tensors[case["inputs"]["targets"]].bool()
+    steps = []
+    for step in case["inputs"]["per_step"]:
+        inputs = {key: tensors[tensor].float().requires_grad_() for key, tensor in step.items()}
+        score = inputs.get("object_score_logits")
+        steps.append((inputs, MaskPrediction(inputs["logits"], inputs["ious"], None if score is None else score[:, 0])))
+    terms = [loss(prediction, targets) for _, prediction in steps]
+    num_objects = len(targets)
+    for ours, theirs in (("mask", "loss_mask"), ("dice", "loss_dice"), ("iou", "loss_iou")):
+        total = sum(getattr(term, ours) for term in terms) / num_objects
+        torch.testing.assert_close(total.item(), case["losses"][theirs], rtol=2e-6, atol=1e-6)
+    if case["losses"]["loss_class"]:
+        score = sum(term.object_score for term in terms) / num_objects
+        torch.testing.assert_close(score.item(), case["losses"]["loss_class"], rtol=2e-6, atol=1e-6)
+    total = sum(loss.total(term) for term in terms) / num_objects
+    torch.testing.assert_close(total.item(), case["losses"]["core_loss"], rtol=2e-6, atol=1e-6)
+    total.backward()
+    for (inputs, _), gradients in zip(steps, case["gradients"], strict=True):
+        for key, expected in gradients.items():
+            if expected["none"]:
+                assert inputs[key].grad is None or not inputs[key].grad.any()
+                continue
+            torch.testing.assert_close(inputs[key].grad, tensors[expected["tensor"]], rtol=1e-5, atol=1e-7)
+
+
+def random_prediction(num_objects: int, seed: int) -> tuple[MaskPrediction, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(num_objects, 3, 16, 16, generator=generator, dtype=torch.float64)
+    iou = torch.rand(num_objects, 3, generator=generator, dtype=torch.float64)
+    score = torch.randn(num_objects, generator=generator, dtype=torch.float64)
+    return MaskPrediction(logits, iou, score), torch.rand(num_objects, 16, 16, generator=generator) > 0.6
+
+
+@settings(max_examples=20, deadline=None)
+@given(num_objects=st.integers(2, 6), split=st.integers(1, 5), seed=st.integers(0, 1000))
+def test_splitting_a_batch_changes_nothing(num_objects, split, seed):
+    split = min(split, num_objects - 1)
+    prediction, targets = random_prediction(num_objects, seed)
+    loss = SamLoss()
+    whole = loss(prediction, targets)
+    parts = [
+        loss(
+            MaskPrediction(prediction.logits[part], prediction.iou[part], prediction.object_score[part]), targets[part]
+        )
+        for part in (slice(None, split), slice(split, None))
+    ]
+    for name in whole._fields:
+        torch.testing.assert_close(sum(getattr(part, name) for part in parts), getattr(whole, name))
+
+
+def test_candidates_that_repeat_the_single_mask_cost_what_it_costs():
+    prediction, targets = random_prediction(3, 0)
+    single = MaskPrediction(prediction.logits[:, :1], prediction.iou[:, :1])
+    thrice = MaskPrediction(single.logits.expand(-1, 3, -1, -1), single.iou.expand(-1, 3))
+    torch.testing.assert_close(SamLoss()(thrice, targets), SamLoss()(single, targets))
+
+
+def test_full_resolution_compares_at_the_masks_own():
+    prediction, _ = random_prediction(2, 1)
+    masks = torch.rand(2, 64, 64) > 0.5
+    assert SamLoss(scale=4).targets(masks).shape == (2, 64, 64)
+    assert [SamLoss(scale=scale).targets(masks).shape[-1] for scale in (1, 2)] == [16, 32]
+    full = SamLoss(scale=4)(prediction, SamLoss(scale=4).targets(masks))
+    upsampled = MaskPrediction(
+        torch.nn.functional.interpolate(prediction.logits, (64, 64), mode="bilinear"), prediction.iou
+    )
+    torch.testing.assert_close(full.mask, SamLoss()(upsampled, masks).mask)
+
+
+def test_an_unknown_choice_is_refused():
+    with pytest.raises(InputError, match=r"loss\.scale"):
+        SamLoss(scale=3)

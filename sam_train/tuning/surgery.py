@@ -1,0 +1,83 @@
+"""What trains: surgery on a model whose weights are loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from rich.table import Table
+from torch import nn
+
+from sam_train.models.promptable import PromptableModel
+from sam_train.structures import InputError
+from sam_train.tuning.lora import add_lora
+
+Mode = Literal["frozen", "lora", "full"]
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How much of a model trains. The mask decoder always does.
+
+    Attributes:
+        encoder: The image encoder stays as it is (``frozen``), learns low-rank adapters (``lora``) or trains ``full``.
+        prompt_encoder: Whether the prompt encoder trains too.
+        targets: Of LoRA: ``attention``, ``linear``, or a regular expression on module names of the image encoder.
+        rank: Of LoRA.
+        alpha: Of LoRA: adapters are scaled by alpha / rank.
+        dropout: Of LoRA.
+    """
+
+    encoder: Mode = "frozen"
+    prompt_encoder: bool = True
+    targets: str = "attention"
+    rank: int = 8
+    alpha: float = 16.0
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.encoder not in ("frozen", "lora", "full"):
+            raise InputError(f"tuning.encoder={self.encoder!r}, possible are frozen, lora and full")
+
+    def apply(self, model: PromptableModel) -> None:
+        """Freeze and adapt in place. Frozen parts are put in eval mode; see :func:`frozen_parts`.
+
+        What encodes the image counts as encoder wherever it lives: SAM 2 keeps two convolutions in its decoder.
+
+        Raises:
+            InputError: If LoRA's targets match nothing.
+        """
+        encoding = {id(parameter) for parameter in model.encoding_parameters()}
+        for name, parameter in model.named_parameters():
+            if id(parameter) in encoding:
+                parameter.requires_grad_(self.encoder == "full")
+            else:
+                part = name.split(".")[0].removeprefix("sam_")
+                parameter.requires_grad_(part == "mask_decoder" or (part == "prompt_encoder" and self.prompt_encoder))
+        if self.encoder == "lora":
+            add_lora(model.image_encoder, self.targets, self.rank, self.alpha, self.dropout)
+        for module in frozen_parts(model):
+            module.eval()
+
+
+def frozen_parts(model: nn.Module) -> list[nn.Module]:
+    """The largest modules in which nothing trains: they belong in eval mode at all times.
+
+    With adapters in an encoder these are the layers between them, so that batch norms keep their statistics.
+    """
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        return [model] if next(model.parameters(), None) is not None else []
+    return [part for child in model.children() for part in frozen_parts(child)]
+
+
+def trained_table(model: nn.Module) -> Table:
+    """What trains and how much of it, part by part, for a terminal."""
+    table = Table(title="what trains")
+    for column in ("part", "trained", "of", "share"):
+        table.add_column(column, justify="left" if column == "part" else "right")
+    parts = {name: list(child.parameters()) for name, child in model.named_children()}
+    for name, parameters in {**parts, "all": list(model.parameters())}.items():
+        total = sum(parameter.numel() for parameter in parameters)
+        trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
+        table.add_row(name, f"{trained:,}", f"{total:,}", f"{trained / total:.1%}" if total else "")
+    return table

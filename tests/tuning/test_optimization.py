@@ -1,0 +1,72 @@
+"""Learning rates: by depth, over time, and without decay where it does harm."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+
+from sam_train.models import PRESETS, build_model
+from sam_train.structures import InputError
+from sam_train.tuning.optimization import Optimization
+
+
+def rates(model, optimization):
+    optimizer = optimization.optimizer(model)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    return {
+        names[id(parameter)]: (group["lr"], group["weight_decay"])
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    }
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_rates_fall_from_the_last_block_down_to_the_patches(name):
+    with torch.device("meta"):
+        model = build_model(name)
+    found = rates(model, Optimization(lr=1.0, layer_decay=0.5))
+    encoder = [(key, lr) for key, (lr, _) in found.items() if key.startswith("image_encoder.")]
+    depths = sorted({lr for _, lr in encoder})
+    num_blocks = len(depths) - 1  # the stem lies below them
+    assert depths == [0.5**k for k in range(num_blocks, -1, -1)]
+    assert {lr for key, lr in encoder if "patch_embed" in key} == {0.5**num_blocks}
+    assert {lr for key, (lr, _) in found.items() if "mask_decoder" in key} == {1.0}
+    assert {lr for key, lr in encoder if ".neck." in key} == {1.0}
+
+
+@pytest.mark.parametrize("name", ["sam_nano", "mobile_sam", "sam2.1_hiera_tiny"])
+def test_norms_biases_and_tables_do_not_decay(name):
+    with torch.device("meta"):
+        model = build_model(name)
+    found = rates(model, Optimization(weight_decay=0.1))
+    undecayed = {key for key, (_, decay) in found.items() if decay == 0}
+    parameters = dict(model.named_parameters())
+    assert all(
+        key in undecayed for key, parameter in parameters.items() if parameter.requires_grad and parameter.ndim < 2
+    )
+    for fragment in ("pos_embed", "mask_tokens", "no_mask_embed", "point_embeddings"):
+        assert all(key in undecayed for key in found if fragment in key), fragment
+    assert "mask_decoder.transformer.layers.0.mlp.lin1.weight" not in undecayed
+    assert any("attn.qkv.weight" in key for key in found.keys() - undecayed)
+
+
+def test_warm_up_then_cosine():
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.AdamW([parameter], lr=2.0)
+    schedule = Optimization(lr=2.0, warmup=0.1, final_lr=0.5).schedule(optimizer, 100)
+    seen = []
+    for _ in range(100):
+        seen.append(schedule.get_last_lr()[0])
+        optimizer.step()
+        schedule.step()
+    assert seen[0] == pytest.approx(2 / 11)
+    assert max(seen) == seen[10] == 2.0
+    assert seen[55] == pytest.approx(1.5)
+    assert seen[-1] == pytest.approx(1.0, abs=0.01)
+    assert all(a <= b for a, b in pairwise(seen[:11]))
+
+
+@pytest.mark.parametrize("arguments", [{"layer_decay": 0.0}, {"layer_decay": 1.5}, {"warmup": 1.0}])
+def test_impossible_settings_are_refused(arguments):
+    with pytest.raises(InputError, match="optim"):
+        Optimization(**arguments)

@@ -1,0 +1,100 @@
+"""What trains is what was asked for, and adapters change nothing until they have learned."""
+
+import pytest
+import torch
+from torch import nn
+
+from sam_train.models import build_model
+from sam_train.structures import InputError, Prompts
+from sam_train.tuning.lora import merged_state_dict
+from sam_train.tuning.surgery import Tuning, frozen_parts, trained_table
+
+MODELS = ["sam_nano", "mobile_sam", "sam2.1_hiera_tiny"]
+SIZE = 128
+
+
+def predict(model: nn.Module) -> torch.Tensor:
+    images = torch.randn(1, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    prompts = Prompts(torch.tensor([[[30.0, 40.0]]]), torch.tensor([[1]]))
+    return model.decode(model.encode_image(images), prompts, torch.tensor([0]), True).logits
+
+
+def build(name: str) -> nn.Module:
+    torch.manual_seed(0)
+    return build_model(name, SIZE)
+
+
+def part(name: str) -> str:
+    return name.split(".")[0].removeprefix("sam_")
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("mode", ["frozen", "lora", "full"])
+def test_gradients_reach_exactly_what_should_train(name, mode):
+    model = build(name)
+    encoding = {id(parameter) for parameter in model.encoding_parameters()}
+    Tuning(mode, rank=2).apply(model)
+    predict(model).square().mean().backward()
+    for parameter_name, parameter in model.named_parameters():
+        if id(parameter) in encoding or part(parameter_name) == "image_encoder":
+            expected = mode == "full" or (mode == "lora" and ".lora_" in parameter_name)
+        else:
+            expected = part(parameter_name) in ("mask_decoder", "prompt_encoder")
+        assert parameter.requires_grad == expected, parameter_name
+        if not expected:
+            assert parameter.grad is None
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("targets", ["attention", "linear"])
+def test_adapters_start_as_nothing_and_merge_into_the_weights(name, targets):
+    model = build(name).eval()
+    before = predict(model)
+    names = list(model.state_dict())
+    Tuning("lora", targets=targets, rank=2).apply(model)
+    torch.testing.assert_close(predict(model), before)
+    generator = torch.Generator().manual_seed(1)
+    for parameter_name, parameter in model.named_parameters():
+        if ".lora_B" in parameter_name:
+            parameter.data = torch.randn(parameter.shape, generator=generator) * 0.02
+    model.eval()
+    adapted = predict(model)
+    assert (adapted - before).abs().max() > 1e-3
+    merged = build(name).eval()
+    state = merged_state_dict(model)
+    assert list(state) == names
+    merged.load_state_dict(state)
+    assert (predict(merged) - adapted).abs().max() < 1e-4
+    assert torch.equal(predict(model), adapted)  # the live model is left as it is
+
+
+def test_a_target_that_matches_nothing_is_an_error_that_lists_what_there_is():
+    with pytest.raises(InputError, match=r"tuning\.targets='query'.*blocks\.\*\.attn\.qkv"):
+        Tuning("lora", targets="query").apply(build("sam_nano"))
+
+
+def test_an_unknown_mode_is_refused():
+    with pytest.raises(InputError, match=r"tuning\.encoder"):
+        Tuning("half")
+
+
+@pytest.mark.parametrize("mode", ["frozen", "lora"])
+def test_frozen_batch_norms_keep_their_statistics(mode):
+    model = build("mobile_sam")
+    Tuning(mode, rank=2).apply(model)
+    model.train()
+    for module in frozen_parts(model):
+        module.eval()
+    before = {name: value.clone() for name, value in model.named_buffers()}
+    predict(model)
+    assert all(torch.equal(value, before[name]) for name, value in model.named_buffers())
+    assert model.mask_decoder.training
+
+
+def test_the_table_counts():
+    model = build("sam_nano")
+    Tuning("frozen").apply(model)
+    table = trained_table(model)
+    assert table.row_count == len(list(model.named_children())) + 1
+    total = sum(parameter.numel() for parameter in model.parameters())
+    assert f"{total:,}" in list(table.columns[2].cells)

@@ -1,0 +1,1 @@
+"""The commands. Everything heavy is imported when a command runs, so that ``--help`` answers at once."""

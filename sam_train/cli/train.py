@@ -1,0 +1,116 @@
+"""``sam-train``: fine-tune, then show on held-out masks what it gained."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from sam_train.cli.compose import run
+
+if TYPE_CHECKING:
+    from lightning import Trainer
+
+
+def main() -> None:
+    """The command line."""
+    run("train", train)
+
+
+def train(config: DictConfig) -> None:
+    """Fine-tune a model as configured; leaves checkpoints, ``report.json`` and pictures in the run's folder."""
+    import torch
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.utils import instantiate
+    from rich.console import Console
+
+    from sam_train.cli.build import base_model, record, segmentation_data, tuned_model
+    from sam_train.cli.evaluate import report_on
+    from sam_train.tasks.image import ImageTask
+    from sam_train.tuning.surgery import trained_table
+
+    _quiet()
+    run_dir = Path(HydraConfig.get().runtime.output_dir)
+    base = base_model(config)
+    description = record(config, base)
+    resumed = _resume_point(config, description)
+    data = segmentation_data(config, base)
+    del base
+    model = tuned_model(config)
+    torch.manual_seed(config.seed)
+    task = ImageTask(
+        model,
+        instantiate(config.prompts),
+        instantiate(config.loss),
+        instantiate(config.optim),
+        description,
+        keep_base=config.model.weights is None,
+    )
+    trainer = _trainer(config)
+    if trainer.is_global_zero:
+        Console().print(trained_table(model))
+    if resumed is None:
+        trainer.validate(task, data, verbose=False)
+    trainer.fit(task, data, ckpt_path=resumed, weights_only=True)
+    best = trainer.checkpoint_callback.best_model_path  # pyright: ignore[reportOptionalMemberAccess, reportAttributeAccessIssue]
+    report_on(Path(best), config, data, config.evaluation, run_dir, trainer.strategy.root_device)
+
+
+def _quiet() -> None:
+    """Silence what Lightning says of choices that are made on purpose here."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # tips, devices not used, max_steps reached
+    for message in (
+        ".*does not have many workers",  # the loader's num_workers leaves a processor to the model
+        ".*smaller than the logging interval",  # steps count here, not epochs
+        ".*in eval mode at the start of training",  # frozen parts
+        ".*exists and is not empty",  # the run's folder
+    ):
+        warnings.filterwarnings("ignore", message)
+
+
+def _trainer(config: DictConfig) -> Trainer:
+    import torch
+    from hydra.utils import instantiate
+
+    settings: dict[str, Any] = {}
+    if config.trainer.precision == "auto":
+        bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+        settings["precision"] = "bf16-mixed" if bf16 else "32-true"
+    callbacks = [instantiate(callback) for callback in config.callbacks.values() if callback is not None]
+    return instantiate(config.trainer, callbacks=callbacks, logger=instantiate(config.logger), **settings)
+
+
+def _resume_point(config: DictConfig, description: dict[str, Any]) -> Path | None:
+    """The checkpoint to go on from, if it belongs to this command.
+
+    Raises:
+        InputError: If there is none, or it was made with other settings of what the model is.
+    """
+    if config.resume is None:
+        return None
+    import torch
+
+    from sam_train.structures import InputError
+
+    path = Path(config.resume) / "last.ckpt"
+    if not path.is_file():
+        raise InputError(f"resume={config.resume}: no last.ckpt there; name the folder of an interrupted run")
+    then = torch.load(path, map_location="cpu", weights_only=True)["sam_train"]
+    now = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(now, dict)
+    for part in ("model", "tuning", "prompts", "loss", "optim", "seed"):
+        if then["config"][part] != now[part]:
+            raise InputError(
+                f"resume={config.resume}: that run had {part}={then['config'][part]}, this command has {now[part]}; "
+                "repeat the command it was started with"
+            )
+    if then["base"] != description["base"]:
+        raise InputError(f"resume={config.resume}: model.weights={config.model.weights} are not the run's own")
+    return path
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,30 @@
+"""Rounds of prompting: a simulated person and a model take turns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sam_train.models.promptable import PromptableModel
+from sam_train.prompts.simulator import PromptSimulator, is_ambiguous
+from sam_train.structures import Batch, ImageFeatures, MaskPrediction, Prompts
+
+
+def encode(model: PromptableModel, batch: Batch) -> ImageFeatures:
+    """The features of a batch's images."""
+    return model.encode_image(model.preprocessing.normalize(batch.images, batch.valid_size))
+
+
+def interact(
+    model: PromptableModel, features: ImageFeatures, batch: Batch, simulator: PromptSimulator
+) -> Iterator[tuple[Prompts, MaskPrediction]]:
+    """The first prompts with their prediction and one more pair for each correction, as they are made.
+
+    An object prompted by one click alone is asked for three candidates, any other for one, as the official predictors
+    advise and SAM 2 trains.
+    """
+    prompts = simulator.first(batch)
+    for number in range(simulator.corrections + 1):
+        prediction = model.decode(features, prompts, batch.object_image, is_ambiguous(prompts))
+        yield prompts, prediction
+        if number < simulator.corrections:
+            prompts = simulator.correct(batch, prompts, prediction, number)

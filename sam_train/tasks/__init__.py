@@ -1,0 +1,1 @@
+"""Lightning modules: one training and validation step around a model."""

@@ -1,0 +1,147 @@
+"""What happens around the training steps."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+
+from sam_train.inference.interaction import encode
+from sam_train.inference.overlay import grid, panel
+from sam_train.inference.scoring import predict_image
+from sam_train.prompts.simulator import EVALUATION
+from sam_train.structures import Batch
+from sam_train.tasks.image import ImageTask
+
+
+class ResumePoint(Callback):
+    """Keeps a checkpoint to go on from: every so often, at the end, and on Ctrl-C as soon as the step is done.
+
+    It is only written between steps, and not where a validation is due, so that a resumed run repeats nothing and
+    leaves nothing out. A second Ctrl-C stops at once.
+
+    Args:
+        path: Of the checkpoint; replaced as a whole each time.
+        minutes: Between two of them.
+    """
+
+    def __init__(self, path: str, minutes: float = 15.0) -> None:
+        self.path = Path(path)
+        self.seconds = 60 * minutes
+        self._is_stopping = False
+        self._saved_at = 0.0
+        self._previous_handler: Any = None
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take over Ctrl-C."""
+        self._saved_at = time.monotonic()
+        self._previous_handler = signal.signal(signal.SIGINT, self._on_interrupt)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Give Ctrl-C back."""
+        if self._previous_handler is not None:
+            signal.signal(signal.SIGINT, self._previous_handler)
+            self._previous_handler = None
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save if it is time to.
+
+        Raises:
+            KeyboardInterrupt: After saving, if Ctrl-C asked for it.
+        """
+        if (batch_idx + 1) % trainer.accumulate_grad_batches or _validation_is_due(trainer, batch_idx):
+            return
+        is_stopping, is_due = self._agree(trainer, self._is_stopping, time.monotonic() - self._saved_at > self.seconds)
+        if is_stopping or is_due:
+            trainer.save_checkpoint(self.path)
+            self._saved_at = time.monotonic()
+        if is_stopping:
+            raise KeyboardInterrupt
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The last weights, tuned longest if not best."""
+        trainer.save_checkpoint(self.path)
+
+    def _on_interrupt(self, number: int, frame: FrameType | None) -> None:
+        if self._is_stopping:
+            raise KeyboardInterrupt
+        self._is_stopping = True
+
+    @staticmethod
+    def _agree(trainer: Trainer, *wishes: bool) -> tuple[bool, ...]:
+        """Whether any process wishes it, so that all save at the same step."""
+        if trainer.world_size == 1:
+            return wishes
+        votes = torch.tensor([float(wish) for wish in wishes], device=trainer.strategy.root_device)
+        torch.distributed.all_reduce(votes)
+        return tuple(bool(vote) for vote in votes.tolist())
+
+
+def _validation_is_due(trainer: Trainer, batch_idx: int) -> bool:
+    is_last = batch_idx + 1 == trainer.num_training_batches
+    if trainer.check_val_every_n_epoch is None:
+        batch_idx = trainer.fit_loop.total_batch_idx
+    every = trainer.val_check_batch
+    return is_last or (every is not None and (batch_idx + 1) % int(every) == 0)
+
+
+class ValidationOverlays(Callback):
+    """Pictures of the first validation images for loggers that show images, after every validation.
+
+    Args:
+        count: How many images.
+    """
+
+    def __init__(self, count: int = 4) -> None:
+        self.count = count
+        self._batches: list[Batch] = []
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Remember the first images; they are the same every time."""
+        if len(self._batches) <= batch_idx and sum(len(seen.ids) for seen in self._batches) < self.count:
+            self._batches.append(batch.to("cpu"))
+
+    @torch.no_grad()
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw them with the masks as the model finds them now."""
+        show = getattr(trainer.logger, "log_image", None)
+        if show is None or not trainer.is_global_zero or trainer.sanity_checking:
+            return
+        assert isinstance(pl_module, ImageTask)
+        pictures = [picture for batch in self._batches for picture in _pictures(pl_module, batch)]
+        show(key="val/masks", images=pictures[: self.count], step=trainer.global_step)
+
+
+def _pictures(task: ImageTask, batch: Batch) -> list[Any]:
+    batch = batch.to(task.device)
+    assert batch.original_masks is not None
+    features = encode(task.model, batch)
+    pictures = []
+    for image, truth in enumerate(batch.original_masks):
+        if not len(truth):
+            continue
+        height, width = batch.valid_size[image].tolist()
+        size = (int(batch.original_size[image, 0]), int(batch.original_size[image, 1]))
+        pixels = batch.images[image : image + 1, :, :height, :width].float()
+        shown = torch.nn.functional.interpolate(pixels, size, mode="bilinear")[0].byte().cpu()
+        row = [("truth", panel(shown, truth.cpu()))]
+        for name in task.protocols:
+            result = predict_image(task.model, features, batch, image, EVALUATION[name])
+            row.append((name, panel(shown, result.masks.cpu(), result.prompts.to("cpu"), task.model.preprocessing)))
+        pictures.append(grid([row]))
+    return pictures

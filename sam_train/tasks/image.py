@@ -1,0 +1,163 @@
+"""Fine-tuning an image model: the step, its validation, and what its checkpoints hold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from torch import Tensor
+
+from sam_train.inference.interaction import encode, interact
+from sam_train.inference.scoring import ObjectScore, gather_scores, mean_scores, score_batch
+from sam_train.losses.sam_loss import LossTerms, SamLoss
+from sam_train.models.promptable import PromptableModel
+from sam_train.prompts.simulator import EVALUATION, PromptSimulator
+from sam_train.structures import Batch, ImageFeatures, InputError
+from sam_train.tuning.optimization import Optimization
+from sam_train.tuning.surgery import frozen_parts
+
+
+class DivergenceError(InputError):
+    """The loss stopped being a number; weights and checkpoints are those of before."""
+
+
+class ImageTask(LightningModule):
+    """Trains a promptable model on simulated prompts.
+
+    Args:
+        model: With its weights loaded and tuning applied.
+        simulator: The person who prompts in training.
+        loss: Of each round; the rounds' losses are summed.
+        optimization: Optimiser and schedule.
+        record: Plain values that checkpoints carry, enough to build the model again.
+        keep_base: Whether checkpoints also hold what does not train. Needless where the base model's weights can be
+            read again from a file.
+    """
+
+    def __init__(
+        self,
+        model: PromptableModel,
+        simulator: PromptSimulator,
+        loss: SamLoss,
+        optimization: Optimization,
+        record: dict[str, Any],
+        keep_base: bool,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.simulator = simulator
+        self.loss = loss
+        self.optimization = optimization
+        self.record = record
+        self.keep_base = keep_base
+        self.protocols = {name: EVALUATION[name] for name in simulator.validated_by()}
+        self._num_objects = 0
+        self._bad_samples: list[str] = []
+        self._scores: list[ObjectScore] = []
+
+    def train(self, mode: bool = True) -> ImageTask:
+        """Training mode, except for what is frozen."""
+        super().train(mode)
+        for module in frozen_parts(self.model):
+            module.eval()
+        return self
+
+    def configure_optimizers(self) -> dict[str, Any]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """AdamW over what trains, its schedule stepped every optimiser step."""
+        optimizer = self.optimization.optimizer(self.model)
+        schedule = self.optimization.schedule(optimizer, int(self.trainer.estimated_stepping_batches))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def encode(self, batch: Batch) -> ImageFeatures:
+        """Features of the batch's images; no graph through an encoder in which nothing trains."""
+        trains = any(parameter.requires_grad for parameter in self.model.encoding_parameters())
+        with torch.set_grad_enabled(trains and torch.is_grad_enabled()):
+            return encode(self.model, batch)
+
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        """The loss summed over objects and rounds; :meth:`on_before_optimizer_step` makes it a mean."""
+        features = self.encode(batch)
+        targets = self.loss.targets(batch.masks)
+        rounds = [
+            self.loss(prediction, targets) for _, prediction in interact(self.model, features, batch, self.simulator)
+        ]
+        terms = LossTerms(*(torch.stack(values).sum() for values in zip(*rounds, strict=True)))
+        total = self.loss.total(terms)
+        self._num_objects += batch.num_objects
+        if not torch.isfinite(total.detach()):
+            self._bad_samples.extend(batch.ids)
+        scale = 1 / (batch.num_objects * len(rounds))
+        self.log("train/loss", total.detach() * scale, prog_bar=True, batch_size=batch.num_objects)
+        for name, value in terms._asdict().items():
+            self.log(f"train/{name}", value.detach() * scale, batch_size=batch.num_objects)
+        return total
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Turn the sum over objects into the mean over the objects of all devices and accumulated batches.
+
+        Lightning has divided by the number of accumulated batches and DDP by that of devices; both are undone, so that
+        the gradient is the same however the objects were split.
+
+        Raises:
+            DivergenceError: On every device, if the loss of any was not finite.
+        """
+        state = torch.tensor([float(self._num_objects), float(bool(self._bad_samples))], device=self.device)
+        num_objects, is_bad = self._sum_over_devices(state).tolist()
+        if is_bad:
+            raise DivergenceError(self._divergence())
+        scale = self.trainer.accumulate_grad_batches * self.trainer.world_size / num_objects
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    parameter.grad.mul_(scale)
+        self._num_objects = 0
+
+    def _sum_over_devices(self, value: Tensor) -> Tensor:
+        if self.trainer.world_size > 1:
+            torch.distributed.all_reduce(value)
+        return value
+
+    def _divergence(self) -> str:
+        samples: list[list[str]] = [self._bad_samples]
+        if self.trainer.world_size > 1:
+            samples = [[] for _ in range(self.trainer.world_size)]
+            torch.distributed.all_gather_object(samples, self._bad_samples)
+        names = ", ".join(sorted({name for part in samples for name in part}))
+        return (
+            f"the loss is not finite at step {self.trainer.global_step}, on a batch of: {names}. The last checkpoint "
+            "is from before. Look at these images first; then try a lower optim.lr, or trainer.precision=32"
+        )
+
+    def validation_step(self, batch: Batch, batch_index: int) -> None:
+        """Score every object by the protocols that fit the training prompts."""
+        self._scores.extend(score_batch(self.model, batch, self.protocols))
+
+    def on_validation_epoch_end(self) -> None:
+        """Means over all objects of all devices."""
+        scores = gather_scores(self._scores)
+        self._scores = []
+        means = mean_scores(scores)
+        for prompt, values in means.items():
+            self.log(f"val/iou_{prompt}", values["iou"])
+            self.log(f"val/dice_{prompt}", values["dice"])
+        if means:
+            self.log("val/iou", sum(values["iou"] for values in means.values()) / len(means), prog_bar=True)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what cannot be read again from elsewhere, and the record."""
+        checkpoint["sam_train"] = self.record
+        if not self.keep_base:
+            changing = self._changing()
+            state = checkpoint["state_dict"]
+            checkpoint["state_dict"] = {name: value for name, value in state.items() if name in changing}
+
+    def _changing(self) -> set[str]:
+        """Names of the parameters that train and of the buffers beside them."""
+        frozen = {id(buffer) for part in frozen_parts(self.model) for buffer in part.buffers()}
+        names = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
+        return names | {name for name, buffer in self.named_buffers() if id(buffer) not in frozen}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Fill in what was left out from the base model this task was built around."""
+        checkpoint["state_dict"] = {**self.state_dict(), **checkpoint["state_dict"]}

@@ -1,0 +1,145 @@
+"""Train, resume, evaluate: what a person types and what lies in the folder afterwards."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from lightning import Callback
+from PIL import Image
+
+from tests.e2e.commands import SMALL, run
+
+ROOT = Path(__file__).parents[2]
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
+    pytest.mark.filterwarnings("ignore:.*exists and is not empty"),
+]
+
+
+def assert_report(folder: Path) -> dict:
+    report = json.loads((folder / "report.json").read_text())
+    assert report.keys() == {"untuned", "tuned", "num_images", "num_objects", "split"}
+    for model in ("untuned", "tuned"):
+        assert list(report[model]) == ["box", "point", "clicks"]
+        for scores in report[model].values():
+            assert scores.keys() == {"dice", "iou"}
+            assert all(0 <= value <= 1 for value in scores.values())
+    return report
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A finished run."""
+    folder = tmp_path_factory.mktemp("run")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        run("train", monkeypatch, *SMALL, f"hydra.run.dir={folder}")
+    return folder
+
+
+def test_a_run_leaves_checkpoints_a_report_and_pictures(trained):
+    report = assert_report(trained)
+    assert report["num_images"] == 3
+    assert report["num_objects"] > 0
+    for name in ("best.ckpt", "last.ckpt"):
+        content = torch.load(trained / name, weights_only=True)
+        assert content["sam_train"]["config"]["model"]["preset"] == "sam_nano"
+    (picture,) = (trained / "overlays").glob("*.png")
+    with Image.open(picture) as image:
+        assert image.size[0] > 600
+    header, *rows = (trained / "metrics" / "version_0" / "metrics.csv").read_text().splitlines()
+    assert "val/iou" in header
+    assert "train/loss" in header
+    assert len(rows) >= 3
+
+
+def test_evaluating_the_checkpoint_repeats_the_report_to_the_last_digit(trained, tmp_path, monkeypatch):
+    run(
+        "evaluate", monkeypatch, f"checkpoint={trained}/best.ckpt", f"hydra.run.dir={tmp_path}", "evaluation.overlays=0"
+    )
+    assert assert_report(tmp_path) == assert_report(trained)
+
+
+def test_scores_do_not_depend_on_how_images_are_batched(trained, tmp_path, monkeypatch):
+    arguments = [f"checkpoint={trained}/best.ckpt", f"hydra.run.dir={tmp_path}", "+loader.batch_size=3"]
+    run("evaluate", monkeypatch, *arguments)
+    ours, theirs = assert_report(tmp_path), assert_report(trained)
+    for model in ("untuned", "tuned"):
+        for prompt, scores in ours[model].items():
+            assert scores == pytest.approx(theirs[model][prompt], abs=1e-3)
+
+
+class Interrupt(Callback):
+    """Ctrl-C in the third step."""
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if trainer.global_step == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_an_interrupted_run_resumes_in_its_folder(trained, tmp_path, monkeypatch):
+    interrupt = "+callbacks.interrupt={_target_: tests.e2e.test_commands.Interrupt}"
+    with pytest.raises(SystemExit):
+        run("train", monkeypatch, *SMALL, f"hydra.run.dir={tmp_path}", interrupt)
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 3
+    assert not (tmp_path / "report.json").exists()
+    run("train", monkeypatch, *SMALL, f"resume={tmp_path}")
+    assert assert_report(tmp_path) == assert_report(trained)
+
+
+def test_resuming_with_another_model_is_refused(trained, monkeypatch, capsys):
+    with pytest.raises(SystemExit):
+        run("train", monkeypatch, *SMALL, "tuning=frozen", f"resume={trained}")
+    assert "that run had tuning=" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["optim.learning_rate=1"], "nearest"),
+        (["data=foldr"], "data=folder"),
+        (["model=sam_vitb"], "model=sam_vit_b"),
+        (["resume=nowhere"], "no last.ckpt there"),
+        (["model.weights=nowhere.pth"], "nowhere.pth"),
+        (["data=folder", "data.root=nowhere"], "nowhere"),
+        (["model.image_size=100"], "multiples of 16"),
+    ],
+)
+def test_mistakes_are_named_without_a_traceback(arguments, expected, monkeypatch, capsys, tmp_path):
+    with pytest.raises(SystemExit) as stopped:
+        run("train", monkeypatch, *arguments, f"hydra.run.dir={tmp_path}")
+    assert stopped.value.code == 2
+    error = capsys.readouterr().err
+    assert expected in error
+    assert "Traceback" not in error
+
+
+def test_wandb_offline_gets_pictures(tmp_path, monkeypatch):
+    arguments = [*SMALL, "logger=wandb", "logger.offline=true", "trainer.max_steps=2", f"hydra.run.dir={tmp_path}"]
+    run("train", monkeypatch, *arguments)
+    import wandb
+
+    wandb.finish()
+    assert list(tmp_path.glob("wandb/offline-run-*/files/media/images/val/masks_*.png"))
+
+
+def test_two_processes_report_as_one(tmp_path):
+    arguments = [*SMALL, "trainer=ddp", "trainer.devices=2", "loader.batch_size=1", f"hydra.run.dir={tmp_path}"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "train.py", *arguments]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("held-out images") == 1
+    assert_report(tmp_path)
+
+
+def test_help_lists_the_choices():
+    done = subprocess.run([sys.executable, "train.py", "--help"], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0
+    for choice in ("sam_vit_b", "lora", "folder", "clicks"):
+        assert choice in done.stdout

@@ -1,0 +1,62 @@
+"""Small runs of the real task on the real data pipeline, for tests to compare."""
+
+from pathlib import Path
+
+import torch
+from lightning import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from sam_train.data.augmentation import Augmentation
+from sam_train.data.datamodule import Loading, SegmentationData
+from sam_train.losses.sam_loss import SamLoss
+from sam_train.models import build_model
+from sam_train.prompts.simulator import PromptSimulator
+from sam_train.tasks.callbacks import ResumePoint
+from sam_train.tasks.image import ImageTask
+from sam_train.tuning.optimization import Optimization
+from sam_train.tuning.surgery import Tuning
+from tests.data.samples import SquaresSource
+
+SIZE = 64
+
+
+def make_data(batch_size: int) -> SegmentationData:
+    source = SquaresSource(num_images=6)
+    loading = Loading(batch_size=batch_size, max_objects=3, min_area=4, num_workers=0, augmentation=Augmentation())
+    return SegmentationData({"train": source, "val": source}, build_model("sam_nano", SIZE).preprocessing, loading, 0)
+
+
+def make_task(mode="full", keep_base=True, simulator=None, optimization=None) -> ImageTask:
+    torch.manual_seed(0)
+    model = build_model("sam_nano", SIZE)
+    Tuning(mode, rank=2).apply(model)
+    simulator = simulator or PromptSimulator(box=1, point=1, corrections=1)
+    return ImageTask(model, simulator, SamLoss(), optimization or Optimization(warmup=0), {"note": "test"}, keep_base)
+
+
+def make_trainer(folder: Path, **options) -> Trainer:
+    callbacks = [
+        ModelCheckpoint(folder, "best", monitor="val/iou", mode="max", enable_version_counter=False),
+        ResumePoint(str(folder / "last.ckpt")),
+        *options.pop("callbacks", []),
+    ]
+    defaults = {
+        "accelerator": "cpu",
+        "devices": 1,
+        "max_steps": 4,
+        "max_epochs": -1,
+        "val_check_interval": 2,
+        "check_val_every_n_epoch": None,
+        "gradient_clip_val": 1.0,
+        "num_sanity_val_steps": 0,
+        "use_distributed_sampler": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "log_every_n_steps": 1,
+        "logger": False,
+    }
+    return Trainer(default_root_dir=folder, callbacks=callbacks, **{**defaults, **options})
+
+
+def weights(task: ImageTask) -> dict[str, torch.Tensor]:
+    return {name: value.detach().clone() for name, value in task.model.state_dict().items()}

@@ -1,0 +1,137 @@
+"""The laws of training: one process equals many, resumed equals uninterrupted, frozen stays frozen."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+from lightning import Callback
+
+from sam_train.prompts.simulator import PromptSimulator
+from sam_train.tasks.image import DivergenceError
+from sam_train.tuning.optimization import Optimization
+from tests.tasks.runs import make_data, make_task, make_trainer, weights
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
+    pytest.mark.filterwarnings("ignore:.*exists and is not empty"),
+    pytest.mark.filterwarnings("ignore:.*in eval mode at the start of training"),
+]
+
+
+def assert_same(first, second, tolerance=0.0):
+    assert first.keys() == second.keys()
+    worst = max((first[name].float() - second[name].float()).abs().max().item() for name in first)
+    assert worst <= tolerance, worst
+
+
+def one_step(folder, devices, batch_size, accumulate):
+    folder.mkdir()
+    command = [sys.executable, "-m", "tests.tasks.ddp_step", str(folder), *map(str, (devices, batch_size, accumulate))]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run(command, check=True, env=environment, capture_output=True, timeout=300)
+    return torch.load(folder / "weights.pt", weights_only=True)
+
+
+def test_two_processes_step_as_one(tmp_path):
+    one = one_step(tmp_path / "one", devices=1, batch_size=4, accumulate=1)
+    two = one_step(tmp_path / "two", devices=2, batch_size=2, accumulate=1)
+    start = weights(make_task())
+    assert max((one[name] - start[name]).abs().max().item() for name in one) > 1e-5
+    assert_same(one, two, 1e-6)
+
+
+def test_accumulated_batches_step_as_one(tmp_path):
+    whole, parts = make_task(), make_task()
+    one_step = {"max_steps": 1, "limit_val_batches": 0, "precision": "64-true"}
+    make_trainer(tmp_path / "a", **one_step).fit(whole, make_data(4))
+    make_trainer(tmp_path / "b", accumulate_grad_batches=4, **one_step).fit(parts, make_data(1))
+    assert_same(weights(whole), weights(parts), 1e-10)
+
+
+class StopAfter(Callback):
+    """Presses Ctrl-C during a step, as a person would."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if trainer.global_step == self.step:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize(("stop_at", "saved_at"), [(0, 1), (3, 5), (4, 5)])
+@pytest.mark.parametrize("mode", ["full", "lora"])
+def test_an_interrupted_run_goes_on_as_if_it_had_not_been(tmp_path, stop_at, saved_at, mode):
+    keep_base = mode == "full"
+    whole = make_task(mode, keep_base)
+    make_trainer(tmp_path / "whole", max_steps=8, val_check_interval=4).fit(whole, make_data(2))
+    first = make_task(mode, keep_base)
+    trainer = make_trainer(tmp_path / "part", max_steps=8, val_check_interval=4, callbacks=[StopAfter(stop_at)])
+    with pytest.raises(SystemExit):
+        trainer.fit(first, make_data(2))
+    path = tmp_path / "part" / "last.ckpt"
+    assert torch.load(path, weights_only=True)["global_step"] == saved_at
+    second = make_task(mode, keep_base)
+    trainer = make_trainer(tmp_path / "part", max_steps=8, val_check_interval=4)
+    trainer.fit(second, make_data(2), ckpt_path=path, weights_only=True)
+    assert trainer.global_step == 8
+    assert_same(weights(whole), weights(second))
+    best = [torch.load(tmp_path / run / "best.ckpt", weights_only=True) for run in ("whole", "part")]
+    assert best[0]["global_step"] == best[1]["global_step"]
+
+
+def test_a_checkpoint_leaves_out_what_can_be_read_again(tmp_path):
+    task = make_task("lora", keep_base=False)
+    make_trainer(tmp_path, max_steps=1, limit_val_batches=0).fit(task, make_data(2))
+    content = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert content["sam_train"] == {"note": "test"}
+    trained = {name for name, parameter in task.named_parameters() if parameter.requires_grad}
+    assert trained <= content["state_dict"].keys()
+    assert not any("base_layer" in name or "pos_embed" in name for name in content["state_dict"])
+
+
+@pytest.mark.parametrize("mode", ["frozen", "lora"])
+def test_frozen_weights_stay_and_the_rest_moves(tmp_path, mode):
+    task = make_task(mode)
+    before = weights(task)
+    make_trainer(tmp_path, max_steps=2).fit(task, make_data(2))
+    after = weights(task)
+    trained = {name for name, parameter in task.model.named_parameters() if parameter.requires_grad}
+    for name in before:
+        if name not in trained:
+            assert torch.equal(before[name], after[name]), name
+    moved = {name for name in trained if not torch.equal(before[name], after[name])}
+    assert len(moved) > 0.9 * len(trained)
+
+
+def test_training_learns_the_squares(tmp_path):
+    task = make_task(simulator=PromptSimulator(box=1), optimization=Optimization(lr=1e-3))
+    data = make_data(4)
+    trainer = make_trainer(tmp_path, max_steps=60, val_check_interval=60)
+    before = trainer.validate(task, data, verbose=False)[0]["val/iou"]
+    trainer.fit(task, data)
+    assert trainer.callback_metrics["val/iou"] > before + 0.3
+
+
+class Poison(Callback):
+    """Makes the loss infinite from a step on."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if trainer.global_step == self.step:
+            pl_module.model.mask_decoder.iou_token.weight.data.fill_(float("nan"))
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_names_the_samples(tmp_path):
+    task = make_task()
+    trainer = make_trainer(tmp_path, max_steps=8, val_check_interval=2, callbacks=[Poison(3)])
+    with pytest.raises(DivergenceError, match=r"step 3, on a batch of: squares/\d.*squares/\d"):
+        trainer.fit(task, make_data(2))
+    good = torch.load(tmp_path / "best.ckpt", weights_only=True)
+    assert good["global_step"] == 2
+    assert all(value.isfinite().all() for value in good["state_dict"].values())

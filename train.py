@@ -1,0 +1,5 @@
+"""Fine-tune Segment Anything: ``python train.py [overrides]``; ``--help`` lists them."""
+
+from sam_train.cli.train import main
+
+main()

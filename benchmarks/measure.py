@@ -1,0 +1,77 @@
+"""Time in turns and memory in processes of their own, so that comparisons hold on a noisy machine."""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import statistics
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+
+Step = Callable[[], object]
+
+
+def seconds(steps: Mapping[str, Step], rounds: int = 5) -> dict[str, float]:
+    """Median wall time of each step; the steps take turns, after one round that is not counted."""
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for number in range(rounds + 1):
+        for name, step in steps.items():
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            start = time.perf_counter()
+            step()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            if number:
+                times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def peak_megabytes(build: Callable[[], Step]) -> float:
+    """How much memory a step needs at its peak beyond what is held before it, in a fresh process."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1) as pool:
+        return pool.apply(_peak, (build,))
+
+
+def _peak(build: Callable[[], Step]) -> float:
+    step = build()
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        step()
+        return (torch.cuda.max_memory_allocated() - before) / 2**20
+    before, highest, is_done = _resident(), 0.0, threading.Event()
+
+    def watch() -> None:
+        nonlocal highest
+        while not is_done.wait(0.002):
+            highest = max(highest, _resident())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    step()
+    is_done.set()
+    watcher.join()
+    return highest - before
+
+
+def _resident() -> float:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
+
+
+def machine() -> str:
+    """What the numbers were measured on."""
+    if torch.cuda.is_available():
+        name = torch.cuda.get_device_name()
+    else:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+        name = f"{torch.get_num_threads()} threads of {name}"
+    return f"{name}, torch {torch.__version__}"

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from sam_train.models.unused_weights import Shapes
 from sam_train.structures import ImageFeatures, MaskPrediction, Preprocessing, Prompts
 
 
@@ -23,6 +24,11 @@ class PromptableModel(nn.Module, ABC):
     def encoding_parameters(self) -> Iterator[nn.Parameter]:
         """The parameters that :meth:`encode_image` uses; where none of them trains, features can be kept."""
         yield from self.image_encoder.parameters()
+
+    @property
+    def unused_shapes(self) -> Shapes:
+        """Names and shapes of what the official checkpoints hold beyond what this model computes with."""
+        return ()
 
     @property
     @abstractmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -63,21 +64,24 @@ class Tuning:
 def frozen_parts(model: nn.Module) -> list[nn.Module]:
     """The largest modules in which nothing trains: they belong in eval mode at all times.
 
-    With adapters in an encoder these are the layers between them, so that batch norms keep their statistics.
+    With adapters in an encoder these are the layers between them, so that batch norms keep their statistics. A module
+    without any state, such as a dropout, belongs to what surrounds it.
     """
     if not any(parameter.requires_grad for parameter in model.parameters()):
-        return [model] if next(model.parameters(), None) is not None else []
+        return [model] if model.state_dict() else []
     return [part for child in model.children() for part in frozen_parts(child)]
 
 
-def trained_table(model: nn.Module) -> Table:
+def trained_table(model: PromptableModel) -> Table:
     """What trains and how much of it, part by part, for a terminal."""
-    table = Table(title="what trains")
+    num_unused = sum(math.prod(shape) for _, shape in model.unused_shapes)
+    unused = f"and {num_unused:,} weights that images do not need, kept for the checkpoint" if num_unused else None
+    table = Table(title="what trains", caption=unused)
     for column in ("part", "trained", "of", "share"):
         table.add_column(column, justify="left" if column == "part" else "right")
-    parts = {name: list(child.parameters()) for name, child in model.named_children()}
-    for name, parameters in {**parts, "all": list(model.parameters())}.items():
-        total = sum(parameter.numel() for parameter in parameters)
-        trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
-        table.add_row(name, f"{trained:,}", f"{total:,}", f"{trained / total:.1%}" if total else "")
+    for name, part in [*model.named_children(), ("all", model)]:
+        total = sum(parameter.numel() for parameter in part.parameters())
+        trained = sum(parameter.numel() for parameter in part.parameters() if parameter.requires_grad)
+        if total:
+            table.add_row(name, f"{trained:,}", f"{total:,}", f"{trained / total:.1%}")
     return table

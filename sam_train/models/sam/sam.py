@@ -15,6 +15,7 @@ from sam_train.models.sam.mask_decoder import MaskDecoder
 from sam_train.models.sam.tiny_vit import TinyViTConfig
 from sam_train.models.sam.vit import ViTConfig
 from sam_train.models.two_way_transformer import TwoWayTransformer
+from sam_train.models.unused_weights import Shapes
 from sam_train.structures import ImageFeatures, MaskPrediction, Preprocessing, Prompts
 
 
@@ -52,6 +53,11 @@ class Sam(PromptableModel):
         mlp = partial(MLPBlock, config.dim, config.decoder_mlp_dim, nn.ReLU)
         transformer = TwoWayTransformer(config.decoder_depth, config.dim, config.decoder_heads, mlp)
         self.mask_decoder = MaskDecoder(config.dim, transformer)
+
+    @property
+    def unused_shapes(self) -> Shapes:
+        """Of the classifier that TinyViT was pretrained with."""
+        return tuple((f"image_encoder.{name}", shape) for name, shape in self.config.encoder.unused_shapes)
 
     @property
     def preprocessing(self) -> Preprocessing:

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sam_train.models.layers import image_neck
+from sam_train.models.unused_weights import Shapes, hold_unused_weights, linear_shapes
 from sam_train.models.windows import merge_windows, partition_windows
 
 EXPANSION = 4  # hidden channels of every MLP and inverted bottleneck, in every released model
@@ -36,6 +37,14 @@ class TinyViTConfig:
     window_sizes: tuple[int, int, int, int] = (7, 7, 14, 7)
     patch_size: int = 4
     num_classes: int = 1000
+
+    @property
+    def unused_shapes(self) -> Shapes:
+        """Of what is left of the pretraining on ImageNet: in the checkpoints, never used."""
+        if not self.num_classes:
+            return ()
+        dim = self.embed_dims[-1]
+        return *linear_shapes("norm_head", dim), *linear_shapes("head", self.num_classes, dim)
 
     @property
     def stride(self) -> int:
@@ -187,10 +196,7 @@ class TinyViT(nn.Module):
         self.config = config
         self.patch_embed = PatchEmbed(config.embed_dims[0], config.patch_size)
         self.layers = nn.ModuleList(self._stage(index) for index in range(4))
-        if config.num_classes:
-            # What is left of the pretraining on ImageNet: in the checkpoints, never used.
-            self.norm_head = nn.LayerNorm(config.embed_dims[-1]).requires_grad_(False)
-            self.head = nn.Linear(config.embed_dims[-1], config.num_classes).requires_grad_(False)
+        hold_unused_weights(self, config.unused_shapes)
         self.apply(_initialize)
         self.neck = image_neck(config.embed_dims[-1], out_channels)
 

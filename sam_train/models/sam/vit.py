@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sam_train.models.layers import MLPBlock, image_neck
+from sam_train.models.unused_weights import Shapes
 from sam_train.models.windows import merge_windows, partition_windows
 
 
@@ -36,6 +38,8 @@ class ViTConfig:
     image_size: int = 1024
     window_size: int = 14
     patch_size: int = 16
+
+    unused_shapes: ClassVar[Shapes] = ()  # checkpoints hold nothing else
 
     @property
     def stride(self) -> int:

@@ -16,8 +16,9 @@ from sam_train.models.promptable import PromptableModel
 from sam_train.models.sam2.fpn_neck import ImageEncoder
 from sam_train.models.sam2.hiera import HieraConfig
 from sam_train.models.sam2.mask_decoder import Sam2MaskDecoder
-from sam_train.models.sam2.memory_weights import Version, hold_memory_weights
+from sam_train.models.sam2.memory_weights import Version, memory_shapes
 from sam_train.models.two_way_transformer import TwoWayTransformer
+from sam_train.models.unused_weights import Shapes, hold_unused_weights
 from sam_train.structures import ImageFeatures, MaskPrediction, Preprocessing, Prompts
 
 
@@ -62,7 +63,7 @@ class Sam2(PromptableModel):
         mlp = partial(MLP, config.dim, config.decoder_mlp_dim, config.dim, num_layers=2)
         transformer = TwoWayTransformer(config.decoder_depth, config.dim, config.decoder_heads, mlp)
         self.sam_mask_decoder = Sam2MaskDecoder(config.dim, transformer)
-        hold_memory_weights(self, config.dim, config.version)
+        hold_unused_weights(self, self.unused_shapes)
         nn.init.trunc_normal_(self.no_mem_embed, std=0.02)
 
     def encoding_parameters(self) -> Iterator[nn.Parameter]:
@@ -71,6 +72,11 @@ class Sam2(PromptableModel):
         for part in (self.image_encoder, decoder.conv_s0, decoder.conv_s1):
             yield from part.parameters()
         yield self.no_mem_embed
+
+    @property
+    def unused_shapes(self) -> Shapes:
+        """Of the memory's weights."""
+        return memory_shapes(self.config.dim, self.config.version)
 
     @property
     def preprocessing(self) -> Preprocessing:

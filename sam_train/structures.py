@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, Integer, UInt8
 from torch import Tensor
 
 
@@ -139,7 +139,7 @@ class Sample:
 
     id: str
     image: UInt8[Tensor, "3 h w"]
-    labels: Int[Tensor, "L h w"]
+    labels: Integer[Tensor, "L h w"]
     plane: Int[Tensor, "P"]
     value: Int[Tensor, "P"]
 

@@ -29,9 +29,9 @@ class Attention(nn.Module):
 
     def forward(
         self,
-        q: Float[Tensor, "P Q C"],
-        k: Float[Tensor, "P K C"],
-        v: Float[Tensor, "P K C"],
+        q: Float[Tensor, "#P Q C"],
+        k: Float[Tensor, "#P K C"],
+        v: Float[Tensor, "#P K C"],
         attend: Bool[Tensor, "P K"] | Float[Tensor, "P K"] | None = None,
     ) -> Float[Tensor, "P Q C"]:
         """Attention of each query over the keys that ``attend`` allows, or with its numbers added to their scores."""
@@ -105,7 +105,7 @@ class CrossAttention(Attention):
         # Each head's weights sum to one, so the bias of the output can be shared out among the heads.
         output_weight = self.out_proj.weight.unflatten(1, (self.num_heads, -1)).permute(1, 2, 0)
         value = self._heads(self.v_proj(tokens)) @ output_weight + self.out_proj.bias / self.num_heads
-        return torch.baddbmm(image.expand(len(tokens), -1, -1), weights.transpose(1, 2), value.flatten(1, 2))
+        return torch.baddbmm(image.expand(tokens.shape[0], -1, -1), weights.transpose(1, 2), value.flatten(1, 2))
 
     def _is_shorter(self, tokens: Float[Tensor, "P T C"]) -> bool:
         return self.num_heads * tokens.shape[1] < self.q_proj.out_features

@@ -12,16 +12,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sam_train.checkpoints.huggingface_sam import SAM_RENAMES, sam_config, sam_preprocessor
+from sam_train.checkpoints.huggingface_sam import SAM_RENAMES, sam_config, sam_processors
+from sam_train.checkpoints.huggingface_sam2 import SAM2_RENAMES, sam2_config, sam2_processors, sam2_video_config
 from sam_train.models import ImageModel
 from sam_train.models.sam.vit import ViTConfig
+from sam_train.models.sam2.hiera import HieraConfig
 
 Renames = Mapping[str, str | tuple[str, ...]]
 """Beginnings of official names and what they are in ``transformers``; the first that fits counts, what fits none is
 the same in both.
 
-``{}`` stands for a number. Several names on the right are copies of one tensor, of which the first is stored; a name
-that ends in ``[{}]`` is a row of a stacked table.
+``{}`` stands for a number. Several names on the right are copies of one tensor; a name that ends in ``[{}]`` is a row
+of a stacked table.
 """
 
 
@@ -44,16 +46,19 @@ def _split_row(name: str) -> tuple[str, int | None]:
     return (match[1], int(match[2])) if match else (name, None)
 
 
-def to_huggingface(state: Mapping[str, Tensor], renames: Renames) -> dict[str, Tensor]:
-    """A state dict with official names as ``transformers`` stores it."""
+def to_huggingface(state: Mapping[str, Tensor], renames: Renames, stores_copies: bool) -> dict[str, Tensor]:
+    """A state dict with official names as ``transformers`` stores it: of copies all, or the first."""
     converted: dict[str, Tensor] = {}
     rows: dict[str, dict[int, Tensor]] = {}
     for name, tensor in state.items():
-        target, row = _split_row(huggingface_names(name, renames)[0])
+        first, *copies = huggingface_names(name, renames)
+        target, row = _split_row(first)
         if row is None:
             converted[target] = tensor
         else:
             rows.setdefault(target, {})[row] = tensor
+        if stores_copies:
+            converted |= {copy: tensor.clone() for copy in copies}
     return converted | {name: torch.cat([table[row] for row in sorted(table)]) for name, table in rows.items()}
 
 
@@ -77,13 +82,17 @@ class Layout:
 
     Attributes:
         renames: Its names.
+        stores_copies: Whether of a tensor with several names all are stored, or the first.
         config: A model's config.json, without the dtype.
-        preprocessor: A model's preprocessor_config.json.
+        image_config: The same where the weights that images do not need are not stored.
+        processors: Other files of the folder, which say how images become a model's input.
     """
 
     renames: Renames
+    stores_copies: bool
     config: Callable[[Any], dict[str, Any]]
-    preprocessor: Callable[[Any], dict[str, Any]]
+    image_config: Callable[[Any], dict[str, Any]]
+    processors: Callable[[Any], dict[str, dict[str, Any]]]
 
 
 def layout_of(model: ImageModel) -> Layout | None:
@@ -99,17 +108,25 @@ def is_huggingface(names: Iterable[str]) -> bool:
 def config_differences(theirs: Mapping[str, Any], ours: Mapping[str, Any], path: str = "") -> list[str]:
     """Sizes on which two config.json disagree, in words.
 
-    The number of heads or the window can differ where every shape agrees. The input's size may differ: the position
-    tables say what it is, and they are resized.
+    The number of heads or the window can differ where every shape agrees. The input's size may differ, and what
+    follows from it: SAM's position tables say what it is, and they are resized; SAM 2's weights fit all.
     """
     found = []
     for key, own in ours.items():
         value = theirs.get(key)
         if isinstance(own, Mapping) and isinstance(value, Mapping):
             found += config_differences(value, own, f"{path}{key}.")
-        elif isinstance(own, int | list) and key != "image_size" and value not in (None, own):
+        elif isinstance(own, int | list) and key not in _FREE and value not in (None, own):
             found.append(f"{path}{key} is {value} in config.json, {own} in the model")
     return found
 
 
-LAYOUTS: Mapping[type, Layout] = MappingProxyType({ViTConfig: Layout(SAM_RENAMES, sam_config, sam_preprocessor)})
+# What may differ: the class that opens the folder, and what follows from the input's size.
+_FREE = ("architectures", "image_size", "backbone_feature_sizes", "memory_attention_rope_feat_sizes")
+
+LAYOUTS: Mapping[type, Layout] = MappingProxyType(
+    {
+        ViTConfig: Layout(SAM_RENAMES, False, sam_config, sam_config, sam_processors),
+        HieraConfig: Layout(SAM2_RENAMES, True, sam2_video_config, sam2_config, sam2_processors),
+    }
+)

@@ -1,4 +1,4 @@
-"""SAM in ``transformers``: names, config.json and preprocessor_config.json."""
+"""SAM in ``transformers``: names, config.json and what prepares images."""
 
 from __future__ import annotations
 
@@ -103,11 +103,11 @@ def sam_config(model: Sam) -> dict[str, Any]:
     }
 
 
-def sam_preprocessor(model: Sam) -> dict[str, Any]:
+def sam_processors(model: Sam) -> dict[str, dict[str, Any]]:
     """The model's preprocessing, as ``transformers.SamImageProcessor`` reads it."""
     preprocessing = model.preprocessing
     side, mask_side = preprocessing.image_size, model.prompt_encoder.mask_size[0]
-    return {
+    config = {
         "image_processor_type": "SamImageProcessor",
         "processor_class": "SamProcessor",
         "do_convert_rgb": True,
@@ -124,3 +124,4 @@ def sam_preprocessor(model: Sam) -> dict[str, Any]:
         "pad_size": {"height": side, "width": side},
         "mask_pad_size": {"height": mask_side, "width": mask_side},
     }
+    return {"preprocessor_config.json": config}

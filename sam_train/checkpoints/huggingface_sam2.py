@@ -1,11 +1,27 @@
-"""SAM 2 in ``transformers``: names. ``Sam2VideoModel`` has all of them, ``Sam2Model`` those that images need."""
+"""SAM 2 in ``transformers``: names, config.json and what prepares images.
+
+``Sam2VideoModel`` is the whole model, and what the hub has. ``Sam2Model`` is the part that images need; it opens
+folders of either.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any
 
 from sam_train.checkpoints.huggingface_sam import SAM_RENAMES
+from sam_train.models.prompt_encoder import MASK_CHANNELS
+from sam_train.models.sam2.hiera import MLP_RATIO
+from sam_train.models.sam2.mask_decoder import STABILITY_DELTA, STABILITY_THRESHOLD
+from sam_train.models.sam2.memory_weights import (
+    ATTENTION_DEPTH,
+    ATTENTION_MLP_DIM,
+    FUSER_DEPTH,
+    MEMORY_DIM,
+    NUM_MEMORIES,
+)
+from sam_train.models.sam2.sam2 import Sam2
 
 _BLOCK, _THEIR_BLOCK = "image_encoder.trunk.blocks.{}", "vision_encoder.backbone.blocks.{}"
 _LAYER, _THEIR_LAYER = "sam_mask_decoder.transformer.layers.{}", "mask_decoder.transformer.layers.{}"
@@ -68,3 +84,115 @@ SAM2_RENAMES: Mapping[str, str | tuple[str, ...]] = MappingProxyType(
         "memory_encoder.out_proj": "memory_encoder.projection",
     }
 )
+
+
+def sam2_config(model: Sam2) -> dict[str, Any]:
+    """All sizes of the image model, as ``transformers.Sam2Config`` names them."""
+    return {
+        "architectures": ["Sam2Model"],
+        "model_type": "sam2",
+        "vision_config": _vision(model),
+        "prompt_encoder_config": {"model_type": "sam2_prompt_encoder", **_prompt_encoder(model)},
+        "mask_decoder_config": {"model_type": "sam2_mask_decoder", **_mask_decoder(model)},
+    }
+
+
+def sam2_video_config(model: Sam2) -> dict[str, Any]:
+    """All sizes of the model and its memory, as ``transformers.Sam2VideoConfig`` names them.
+
+    How a video is walked through (which prompts ask for several masks, how many frames are looked back on) is left to
+    the defaults there, which are the released models'.
+    """
+    dim, size, is_21 = model.config.dim, model.preprocessing.image_size, model.config.version == "2.1"
+    return {
+        "architectures": ["Sam2VideoModel"],
+        "model_type": "sam2_video",
+        "vision_config": _vision(model),
+        "prompt_encoder_config": {"model_type": "sam2_video_prompt_encoder", **_prompt_encoder(model)},
+        "mask_decoder_config": {"model_type": "sam2_video_mask_decoder", **_mask_decoder(model)},
+        "image_size": size,
+        "num_maskmem": NUM_MEMORIES,
+        "enable_occlusion_spatial_embedding": is_21,
+        "enable_temporal_pos_encoding_for_object_pointers": is_21,
+        "memory_attention_hidden_size": dim,
+        "memory_attention_num_layers": ATTENTION_DEPTH,
+        "memory_attention_feed_forward_hidden_size": ATTENTION_MLP_DIM,
+        "memory_attention_rope_feat_sizes": [size // model.config.encoder.stride] * 2,
+        "memory_encoder_hidden_size": dim,
+        "memory_encoder_output_channels": MEMORY_DIM,
+        "mask_downsampler_embed_dim": dim,
+        "memory_fuser_num_layers": FUSER_DEPTH,
+        "memory_fuser_embed_dim": dim,
+        "memory_fuser_intermediate_dim": 4 * dim,
+    }
+
+
+def _vision(model: Sam2) -> dict[str, Any]:
+    encoder, size = model.config.encoder, model.preprocessing.image_size
+    backbone = {
+        "model_type": "sam2_hiera_det_model",
+        "hidden_size": encoder.embed_dim,
+        "num_attention_heads": encoder.num_heads,
+        "image_size": [size, size],
+        "blocks_per_stage": list(encoder.depths),
+        "embed_dim_per_stage": list(encoder.stage_dims),
+        "num_attention_heads_per_stage": [encoder.num_heads * 2**stage for stage in range(len(encoder.depths))],
+        "window_size_per_stage": list(encoder.window_sizes),
+        "global_attention_blocks": list(encoder.global_blocks),
+        "window_positional_embedding_background_size": [encoder.background_size] * 2,
+        "mlp_ratio": float(MLP_RATIO),
+    }
+    return {
+        "model_type": "sam2_vision_model",
+        "backbone_config": backbone,
+        "backbone_channel_list": list(reversed(encoder.stage_dims)),
+        "backbone_feature_sizes": [[size // stride] * 2 for stride in (4, 8, 16)],
+        "fpn_hidden_size": model.config.dim,
+    }
+
+
+def _prompt_encoder(model: Sam2) -> dict[str, Any]:
+    return {
+        "hidden_size": model.config.dim,
+        "image_size": model.preprocessing.image_size,
+        "patch_size": model.config.encoder.stride,
+        "mask_input_channels": MASK_CHANNELS,
+        "num_point_embeddings": len(model.sam_prompt_encoder.point_embeddings),
+    }
+
+
+def _mask_decoder(model: Sam2) -> dict[str, Any]:
+    config, decoder = model.config, model.sam_mask_decoder
+    return {
+        "hidden_size": config.dim,
+        "mlp_dim": config.decoder_mlp_dim,
+        "num_hidden_layers": config.decoder_depth,
+        "num_attention_heads": config.decoder_heads,
+        "num_multimask_outputs": decoder.num_mask_tokens - 1,
+        "iou_head_hidden_dim": decoder.iou_prediction_head.layers[0].out_features,
+        "dynamic_multimask_via_stability": True,
+        "dynamic_multimask_stability_delta": STABILITY_DELTA,
+        "dynamic_multimask_stability_thresh": STABILITY_THRESHOLD,
+    }
+
+
+def sam2_processors(model: Sam2) -> dict[str, dict[str, Any]]:
+    """The model's preprocessing, as ``transformers`` reads it for images and for videos."""
+    preprocessing, mask_side = model.preprocessing, model.sam_prompt_encoder.mask_size[0]
+    side = {"height": preprocessing.image_size, "width": preprocessing.image_size}
+    shared = {
+        "do_convert_rgb": True,
+        "do_resize": True,
+        "size": side,
+        "resample": 2,  # Pillow's number for bilinear
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": [value / 255 for value in preprocessing.mean],
+        "image_std": [value / 255 for value in preprocessing.std],
+    }
+    mask_size = {"height": mask_side, "width": mask_side}
+    return {
+        "preprocessor_config.json": {"image_processor_type": "Sam2ImageProcessor", **shared, "mask_size": mask_size},
+        "video_preprocessor_config.json": {"video_processor_type": "Sam2VideoVideoProcessor", **shared},
+    }

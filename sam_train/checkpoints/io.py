@@ -39,6 +39,9 @@ def load_checkpoint(model: ImageModel, path_or_hub_id: str | Path) -> None:
     before every name, are found. Values are converted to the model's dtype and device. Position tables may be made for
     the preset's own input size or for the model's; the model then has the file's.
 
+    A file may lack the weights that images do not need, all of them: SAM 2's memory where only the image model was
+    saved, as ``transformers.Sam2Model`` does, or MobileSAM's classifier. The model then has none either: they are zero.
+
     Args:
         model: Without adapters.
         path_or_hub_id: A .pth or .safetensors file, a folder with config.json and model.safetensors, or a hub id.
@@ -75,12 +78,15 @@ def _match(
         state = {name: tensor for name, tensor in weights.items() if name in own}
         unexpected = [name for name in weights if name not in own and name not in EXTRAS]
     tables = table_shapes(model)
+    missing = [name for name in own if name not in state]
+    if set(missing) == {name for name, _ in model.unused_shapes}:
+        state |= {name: torch.zeros_like(own[name]) for name in missing}
+        missing = []
     misshaped = {
         name: (tuple(tensor.shape), tuple(own[name].shape))
         for name, tensor in state.items()
         if tensor.shape != own[name].shape and tensor.shape not in tables.get(name, ())
     }
-    missing = [name for name in own if name not in state]
     remedy = ""
     if misshaped and misshaped.keys() <= tables.keys() and not (missing or unexpected or differences):
         size = table_input_size(model, state)
@@ -99,13 +105,16 @@ def save_checkpoint(
     Args:
         model: The model.
         path: ``meta``: the file, a .pth as the official code reads it. ``huggingface``: the folder, as
-            ``transformers.SamModel.from_pretrained`` reads it; position tables are written for the model's input size.
+            ``from_pretrained`` of ``transformers.SamModel`` or ``Sam2Model`` reads it; position tables are written for
+            the model's input size. A SAM 2 with its memory's weights is written whole, for ``Sam2VideoModel`` too; one
+            without, where all of them are zero, as the image model that it is.
         format: The layout.
         state_dict: Weights to write in place of ``model.state_dict()``, under the same names: for a model with
             adapters, those with the adapters merged into them.
 
     Raises:
-        InputError: If the format is unknown, the model has no such layout, or the weights are not just the model's.
+        InputError: If the format is unknown, the model has no such layout (``transformers`` has no MobileSAM), or the
+            weights are not just the model's.
     """
     state = model.state_dict() if state_dict is None else state_dict
     _check_names(model, state)
@@ -135,14 +144,21 @@ def _check_names(model: ImageModel, state: Mapping[str, Tensor]) -> None:
 def _huggingface_files(model: ImageModel, state: dict[str, Tensor]) -> dict[str, Callable[[Path], object]]:
     layout = layout_of(model)
     if layout is None:
-        raise InputError("transformers has no model of this kind; use format='meta'")
-    converted = to_huggingface(state | tables_at_input_size(model, state), layout.renames)
+        raise InputError(
+            "format='huggingface': transformers has no SAM with this image encoder (TinyViT, as in MobileSAM); use "
+            "format='meta'"
+        )
+    unused = {name for name, _ in model.unused_shapes}
+    has_unused = any(state[name].any() for name in unused)
+    stored = {name: tensor for name, tensor in state.items() if has_unused or name not in unused}
+    config = layout.config if has_unused else layout.image_config
+    converted = to_huggingface(stored | tables_at_input_size(model, state), layout.renames, layout.stores_copies)
     tensors = {name: tensor.contiguous() for name, tensor in converted.items()}
     dtype = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
     return {
         "model.safetensors": lambda file: save_file(tensors, file, metadata={"format": "pt"}),
-        "preprocessor_config.json": _json(layout.preprocessor(model)),
-        "config.json": _json(layout.config(model) | {"dtype": dtype}),
+        **{name: _json(content) for name, content in layout.processors(model).items()},
+        "config.json": _json(config(model) | {"dtype": dtype}),
     }
 
 

@@ -90,33 +90,44 @@ def _ranges(numbers: set[int]) -> str:
 
 def guess(tensors: Mapping[str, Tensor], model_state: Mapping[str, Tensor]) -> str:
     """One or two sentences on what a file with these tensors seems to be, given that it does not fit the model."""
-    preset, similarity = _nearest_preset(tensors)
-    model_preset, _ = _nearest_preset(model_state)
+    presets, similarity = _nearest_presets(tensors)
+    (model_preset, *_), _ = _nearest_presets(model_state)
     naming = "Hugging Face's" if is_huggingface(tensors) else "Meta's"
     if similarity < _SIMILAR:
         return f"It is none of the models here ({', '.join(PRESETS)})."
     seems = "It is" if similarity == 1 else "It looks most like"
-    use = "" if preset == model_preset else f"; the model is {model_preset}: use model={preset}"
-    return f"{seems} {preset} in {naming} naming{use}."
+    use = " or ".join(f"model={preset}" for preset in presets)
+    remedy = "" if model_preset in presets else f"; the model is {model_preset}: use {use}"
+    return f"{seems} {' or '.join(presets)} in {naming} naming{remedy}."
 
 
-def _nearest_preset(tensors: Mapping[str, Tensor]) -> tuple[str, float]:
-    """The preset with the most tensors of these names and shapes, and their share of all tensors of both."""
+def _nearest_presets(tensors: Mapping[str, Tensor]) -> tuple[list[str], float]:
+    """The presets with the most tensors of these names and shapes, and their share of all tensors of both.
+
+    Mostly one; without the memory's weights SAM 2 and 2.1 are the same.
+    """
     theirs = {(name, tuple(tensor.shape)) for name, tensor in tensors.items()}
 
     def similarity(preset: str) -> float:
-        ours = _preset_shapes(preset, is_huggingface(tensors))
-        return len(theirs & ours) / len(theirs | ours)
+        whole, needed = _preset_shapes(preset, is_huggingface(tensors))
+        return max(len(theirs & ours) / len(theirs | ours) if ours else 0.0 for ours in (whole, needed))
 
-    return max(((preset, similarity(preset)) for preset in PRESETS), key=lambda pair: pair[1])
+    similarities = {preset: similarity(preset) for preset in PRESETS}
+    highest = max(similarities.values())
+    return [preset for preset in PRESETS if similarities[preset] == highest], highest
 
 
 @cache
-def _preset_shapes(preset: str, huggingface: bool) -> frozenset[tuple[str, Shape]]:
+def _preset_shapes(preset: str, huggingface: bool) -> tuple[frozenset[tuple[str, Shape]], ...]:
+    """Names and shapes of all of a preset's tensors, and of those that images need."""
     with torch.device("meta"):
         model = build_model(preset)
-    state = model.state_dict()
+    whole, unused = model.state_dict(), dict(model.unused_shapes)
+    needed = {name: tensor for name, tensor in whole.items() if name not in unused}
+    states = whole, needed
     if huggingface:
         layout = layout_of(model)
-        state = to_huggingface(state, layout.renames) if layout else {}
-    return frozenset((name, tuple(tensor.shape)) for name, tensor in state.items())
+        states = tuple(
+            to_huggingface(state, layout.renames, layout.stores_copies) if layout else {} for state in states
+        )
+    return tuple(frozenset((name, tuple(tensor.shape)) for name, tensor in state.items()) for state in states)

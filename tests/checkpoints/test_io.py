@@ -51,8 +51,9 @@ def test_save_then_load_is_identity(preset, format_, tmp_path):
 @pytest.mark.parametrize("preset", [name for name in PRESETS if layout_of(meta_model(name))])
 def test_renaming_there_and_back_loses_no_name_and_no_shape(preset):
     model = meta_model(preset)
-    state, renames = model.state_dict(), layout_of(model).renames
-    back, unclaimed = from_huggingface(to_huggingface(state, renames), state, renames)
+    state, layout = model.state_dict(), layout_of(model)
+    converted = to_huggingface(state, layout.renames, layout.stores_copies)
+    back, unclaimed = from_huggingface(converted, state, layout.renames)
     assert not unclaimed
     assert {name: tensor.shape for name, tensor in back.items()} == {n: tensor.shape for n, tensor in state.items()}
 
@@ -131,18 +132,66 @@ def test_the_report_names_what_is_missing_unexpected_and_misshaped(tmp_path):
     assert "image_encoder.neck.1.bias: (7,) in the file, (32,) in the model" in report
 
 
-def test_a_checkpoint_of_another_preset_is_named_with_the_remedy(tmp_path):
-    for preset, naming in (("sam_vit_l", "Meta"), ("sam_vit_l", "Hugging Face"), ("sam2.1_hiera_small", "Meta")):
-        model = meta_model(preset)
-        state = {name: torch.zeros(1).expand(tensor.shape) for name, tensor in model.state_dict().items()}
-        if naming == "Hugging Face":
-            state = to_huggingface(state, layout_of(model).renames)
-        torch.save(state, tmp_path / "other.pth")
-        with pytest.raises(InputError) as caught:
-            load_checkpoint(build_model("sam_nano"), tmp_path / "other.pth")
-        expected = f"It is {preset} in {naming}'s naming; the model is sam_nano: use model={preset}."
-        assert expected in str(caught.value)
-        assert len(str(caught.value).splitlines()) < 40
+def released_file(preset, naming, without=(), folder=None):
+    """A file with the names and shapes of a release."""
+    model = meta_model(preset)
+    state = {name: torch.zeros(()).expand(tensor.shape) for name, tensor in model.state_dict().items()}
+    state = {name: tensor for name, tensor in state.items() if name not in without}
+    if naming == "Hugging Face":
+        layout = layout_of(model)
+        state = to_huggingface(state, layout.renames, layout.stores_copies)
+    torch.save(state, folder / "other.pth")
+    return folder / "other.pth"
+
+
+@pytest.mark.parametrize("naming", ["Meta", "Hugging Face"])
+@pytest.mark.parametrize(
+    ("in_file", "in_model"),
+    [
+        ("sam_vit_l", "sam_nano"),
+        ("sam_vit_b", "sam2.1_hiera_tiny"),
+        ("sam_vit_b", "mobile_sam"),
+        ("mobile_sam", "sam_vit_b"),
+        ("slimsam_50_uniform", "slimsam_77_uniform"),
+        ("sam2.1_hiera_small", "sam_nano"),
+        ("sam2_hiera_tiny", "sam2_hiera_large"),
+        ("sam2_hiera_base_plus", "sam2.1_hiera_base_plus"),
+        ("sam2.1_hiera_tiny", "sam2_hiera_tiny"),
+    ],
+)
+def test_a_checkpoint_of_another_preset_is_named_with_the_remedy(in_file, in_model, naming, tmp_path):
+    if naming == "Hugging Face" and layout_of(meta_model(in_file)) is None:
+        pytest.skip("no such release")
+    file = released_file(in_file, naming, folder=tmp_path)
+    with pytest.raises(InputError) as caught:
+        load_checkpoint(meta_model(in_model), file)
+    expected = f"It is {in_file} in {naming}'s naming; the model is {in_model}: use model={in_file}."
+    assert expected in str(caught.value)
+    assert len(str(caught.value).splitlines()) < 40
+
+
+def test_an_image_model_may_be_of_both_versions(tmp_path):
+    memory = dict(meta_model("sam2.1_hiera_tiny").unused_shapes)
+    file = released_file("sam2.1_hiera_tiny", "Hugging Face", memory, tmp_path)
+    with pytest.raises(InputError) as caught:
+        load_checkpoint(meta_model("sam2.1_hiera_large"), file)
+    either = "model=sam2_hiera_tiny or model=sam2.1_hiera_tiny."
+    assert f"the model is sam2.1_hiera_large: use {either}" in str(caught.value)
+
+
+def test_mobile_sam_is_not_in_transformers(tmp_path):
+    with pytest.raises(InputError, match=r"transformers has no SAM with this image encoder \(TinyViT, as in MobileSAM"):
+        save_checkpoint(filled("mobile_sam", 0), tmp_path / "out", "huggingface")
+
+
+def test_a_mobile_sam_without_its_classifier_loads(tmp_path):
+    saved, loaded = filled("mobile_sam", 0), filled("mobile_sam", 1)
+    unused = dict(saved.unused_shapes)
+    torch.save({name: tensor for name, tensor in saved.state_dict().items() if name not in unused}, tmp_path / "a.pth")
+    load_checkpoint(loaded, tmp_path / "a.pth")
+    for name in unused:
+        saved.state_dict()[name].zero_()
+    assert same_weights(loaded, saved)
 
 
 def test_a_checkpoint_near_to_a_preset_is_said_to_be_so(tmp_path):

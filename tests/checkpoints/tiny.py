@@ -1,4 +1,4 @@
-"""SAMs small enough to build, save and load in milliseconds, with weights that make every tensor matter."""
+"""SAMs and SAM 2s small enough to build, save and load in milliseconds, with weights that make every tensor matter."""
 
 from dataclasses import replace
 
@@ -6,6 +6,8 @@ import torch
 
 from sam_train.models.sam.sam import Sam, SamConfig
 from sam_train.models.sam.vit import ViTConfig
+from sam_train.models.sam2.hiera import HieraConfig
+from sam_train.models.sam2.sam2 import Sam2, Sam2Config
 from sam_train.structures import Preprocessing
 
 CONFIG = SamConfig(
@@ -18,10 +20,21 @@ CONFIG = SamConfig(
     decoder_mlp_dim=48,
 )
 
+SAM2_CONFIG = Sam2Config(
+    encoder=HieraConfig(
+        embed_dim=8, num_heads=1, depths=(1, 2, 3, 1), global_blocks=(4,), window_sizes=(8, 4, 6, 2), background_size=5
+    ),
+    preprocessing=Preprocessing(128, "square"),
+    version="2.1",
+    dim=32,
+    decoder_heads=4,
+    decoder_mlp_dim=48,
+)
 
-def at_size(image_size: int) -> SamConfig:
+
+def at_size(image_size: int, config: SamConfig | Sam2Config = CONFIG) -> SamConfig | Sam2Config:
     """The same weights for another input."""
-    return replace(CONFIG, preprocessing=replace(CONFIG.preprocessing, image_size=image_size))
+    return replace(config, preprocessing=replace(config.preprocessing, image_size=image_size))
 
 
 @torch.no_grad()
@@ -35,8 +48,8 @@ def randomize(model: torch.nn.Module, seed: int = 0) -> None:
             tensor.add_(1)
 
 
-def build(config: SamConfig = CONFIG, seed: int = 0) -> Sam:
-    model = Sam(config).eval()
+def build(config: SamConfig | Sam2Config = CONFIG, seed: int = 0) -> Sam | Sam2:
+    model = (Sam2(config) if isinstance(config, Sam2Config) else Sam(config)).eval()
     randomize(model, seed)
     return model
 

@@ -62,4 +62,3 @@ def _encoder(name: str, dim: int) -> Shapes:
         yield from linear_shapes(f"{block}.pwconv1", 4 * dim, dim)
         yield from linear_shapes(f"{block}.pwconv2", dim, 4 * dim)
     yield from linear_shapes(f"{name}.out_proj", MEMORY_DIM, dim, 1, 1)
-

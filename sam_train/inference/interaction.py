@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
+
+from torch import Tensor
 
 from sam_train.models.promptable import PromptableModel
 from sam_train.prompts.simulator import PromptSimulator, is_ambiguous
 from sam_train.structures import Batch, ImageFeatures, MaskPrediction, Prompts
+
+Decode: TypeAlias = Callable[[ImageFeatures, Prompts, Tensor, Tensor], MaskPrediction]
+""":meth:`PromptableModel.decode`, which is what trains, or :meth:`PromptableModel.predict`."""
 
 
 def encode(model: PromptableModel, batch: Batch) -> ImageFeatures:
@@ -15,7 +21,7 @@ def encode(model: PromptableModel, batch: Batch) -> ImageFeatures:
 
 
 def interact(
-    model: PromptableModel, features: ImageFeatures, batch: Batch, simulator: PromptSimulator
+    decode: Decode, features: ImageFeatures, batch: Batch, simulator: PromptSimulator
 ) -> Iterator[tuple[Prompts, MaskPrediction]]:
     """The first prompts with their prediction and one more pair for each correction, as they are made.
 
@@ -24,7 +30,7 @@ def interact(
     """
     prompts = simulator.first(batch)
     for number in range(simulator.corrections + 1):
-        prediction = model.decode(features, prompts, batch.object_image, is_ambiguous(prompts))
+        prediction = decode(features, prompts, batch.object_image, is_ambiguous(prompts))
         yield prompts, prediction
         if number < simulator.corrections:
             prompts = simulator.correct(batch, prompts, prediction, number)

@@ -50,7 +50,7 @@ def predict_image(
     height, width = batch.original_size[0].tolist()
     predicted = []
     for part in torch.arange(batch.num_objects, device=batch.masks.device).split(OBJECTS_AT_ONCE):
-        *_, (prompts, prediction) = interact(model, features, batch.with_objects(part), simulator)
+        *_, (prompts, prediction) = interact(model.predict, features, batch.with_objects(part), simulator)
         logits = model.preprocessing.restore_logits(prediction.best().logits.float(), (height, width))
         predicted.append((logits[:, 0] > 0, prompts.points, prompts.labels))
     masks, points, labels = (torch.cat(parts) for parts in zip(*predicted, strict=True))

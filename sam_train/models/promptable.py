@@ -53,3 +53,13 @@ class PromptableModel(nn.Module, ABC):
         may be said for each object: then those it is off for have their one candidate three times.
         An object's masks depend on its own prompts and image alone.
         """
+
+    def predict(
+        self,
+        features: ImageFeatures,
+        prompts: Prompts,
+        object_image: Int[Tensor, "P"],
+        multimask: bool | Bool[Tensor, "P"],
+    ) -> MaskPrediction:
+        """Masks as the official predictor gives them; :meth:`decode` is what trains. Most models have one rule."""
+        return self.decode(features, prompts, object_image, multimask)

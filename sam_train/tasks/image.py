@@ -80,7 +80,8 @@ class ImageTask(LightningModule):
         features = self.encode(batch)
         targets = self.loss.targets(batch.masks)
         rounds = [
-            self.loss(prediction, targets) for _, prediction in interact(self.model, features, batch, self.simulator)
+            self.loss(prediction, targets)
+            for _, prediction in interact(self.model.decode, features, batch, self.simulator)
         ]
         terms = LossTerms(*(torch.stack(values).sum() for values in zip(*rounds, strict=True)))
         total = self.loss.total(terms)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from sam_train.models.sam2.mask_decoder import stability
 from tests.models.zoo import images, light_model, mixed_prompts
 
 OBJECT_IMAGE = torch.tensor([0, 0, 1, 1, 1, 2])
@@ -49,3 +50,15 @@ def test_dynamic_multimask_leaves_three_masks_alone(model):
         for dynamic in (False, True)
     )
     assert torch.equal(plain.logits, dynamic.logits)
+
+
+@torch.no_grad()
+def test_prediction_leaves_unstable_masks_and_decoding_does_not(model):
+    """Random weights draw masks that a small shift of the threshold changes."""
+    features = model.encode_image(images(3))
+    single, three = (model.decode(features, mixed_prompts(), OBJECT_IMAGE, many) for many in (False, True))
+    predicted = model.predict(features, mixed_prompts(), OBJECT_IMAGE, multimask=False)
+    is_stable = stability(single.logits)[:, 0] >= 0.98
+    assert not is_stable.all()
+    expected = torch.where(is_stable[:, None, None, None], single.logits, three.best().logits)
+    assert torch.equal(predicted.logits, expected)

@@ -116,8 +116,8 @@ class Sam2(PromptableModel):
             object_image: Which image each object is on.
             multimask: Three candidates an object, meant for ambiguous prompts such as one click, instead of one; it may
                 be said for each object (see :meth:`MaskDecoder.forward`).
-            dynamic_multimask: Where the one mask is unstable, the best of the three instead. The official predictor
-                does so, training does not; without effect on ``multimask``.
+            dynamic_multimask: Where the one mask is unstable, the best of the three instead, as :meth:`predict` has
+                it; without effect on ``multimask``.
         """
         return self.sam_mask_decoder(
             features,
@@ -127,3 +127,16 @@ class Sam2(PromptableModel):
             multimask,
             dynamic_multimask,
         )
+
+    def predict(
+        self,
+        features: ImageFeatures,
+        prompts: Prompts,
+        object_image: Int[Tensor, "P"],
+        multimask: bool | Bool[Tensor, "P"],
+    ) -> MaskPrediction:
+        """Masks as the official predictor gives them: a single mask that is unstable gives way (``dynamic_multimask``).
+
+        SAM 2 was trained without.
+        """
+        return self.decode(features, prompts, object_image, multimask, dynamic_multimask=True)

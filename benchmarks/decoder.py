@@ -88,9 +88,8 @@ def peer(model: str) -> nn.Module:
     else:
         config = transformers.SamConfig(mask_decoder_config={"layer_norm_eps": 1e-5})
         decoder, renames = transformers.SamModel(config), SAM_RENAMES
-    state = {name: value for name, value in to_huggingface(weights, renames).items() if name in decoder.state_dict()}
-    shared = state["shared_image_embedding.positional_embedding"]
-    decoder.load_state_dict({**state, "prompt_encoder.shared_embedding.positional_embedding": shared})
+    converted = to_huggingface(weights, renames, stores_copies=True)
+    decoder.load_state_dict({name: value for name, value in converted.items() if name in decoder.state_dict()})
     return decoder
 
 

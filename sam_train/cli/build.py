@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from hydra.utils import instantiate
+from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
@@ -42,9 +43,9 @@ def tuned_model(config: DictConfig) -> PromptableModel:
 
 
 def segmentation_data(config: DictConfig, model: PromptableModel) -> SegmentationData:
-    """The loaders for a model, its data checked."""
+    """The loaders for a model, its data checked once, whatever the number of processes."""
     splits = instantiate(config.data).splits()
-    if config.data.check:
+    if config.data.check and rank_zero_only.rank == 0:
         check_sources(splits)
     return SegmentationData(splits, model.preprocessing, instantiate(config.loader), config.seed)
 

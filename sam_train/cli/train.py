@@ -75,7 +75,14 @@ def _trainer(config: DictConfig) -> Trainer:
     import torch
     from hydra.utils import instantiate
 
+    from sam_train.structures import InputError
+
     settings: dict[str, Any] = {}
+    if str(config.trainer.precision) in ("16-true", "bf16-true"):
+        raise InputError(
+            f"trainer.precision={config.trainer.precision} rounds the weights themselves, and small updates are lost; "
+            "bf16-mixed keeps them whole and is as fast"
+        )
     if config.trainer.precision == "auto":
         bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
         settings["precision"] = "bf16-mixed" if bf16 else "32-true"

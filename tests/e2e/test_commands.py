@@ -108,6 +108,7 @@ def test_resuming_with_another_model_is_refused(trained, monkeypatch, capsys):
         (["model.weights=nowhere.pth"], "nowhere.pth"),
         (["data=folder", "data.root=nowhere"], "nowhere"),
         (["model.image_size=100"], "multiples of 16"),
+        (["trainer.precision=bf16-true"], "bf16-mixed"),
     ],
 )
 def test_mistakes_are_named_without_a_traceback(arguments, expected, monkeypatch, capsys, tmp_path):

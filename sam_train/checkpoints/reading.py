@@ -23,6 +23,9 @@ _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 _HUB_FILES = ("config.json", "model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors")
 _FORMS = "a .pth or .safetensors file, a Hugging Face folder, or a hub id such as facebook/sam-vit-base"
 
+SHIPPED = {file.stem: file for file in (Path(__file__).parents[1] / "weights").glob("*.safetensors")}
+"""Weights that come with the package, by the name under which they are loaded; beside each its model card."""
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -45,6 +48,8 @@ def read_checkpoint(path_or_hub_id: str | Path) -> Checkpoint:
     Raises:
         InputError: If there is nothing, the hub cannot be reached, or the file is not a checkpoint or not a whole one.
     """
+    if str(path_or_hub_id) in SHIPPED:
+        return Checkpoint(source=f"the package's {path_or_hub_id}", content=_read_file(SHIPPED[str(path_or_hub_id)]))
     path = Path(path_or_hub_id).expanduser()
     if path.is_dir():
         return _read_folder(path)

@@ -5,25 +5,24 @@ from __future__ import annotations
 import hashlib
 import platform
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
 from hydra.utils import instantiate
-from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from sam_train.checkpoints import load_checkpoint
 from sam_train.data.check import check_sources
 from sam_train.data.datamodule import SegmentationData
-from sam_train.models import build_model
-from sam_train.models.promptable import PromptableModel
+from sam_train.models import ImageModel, build_model
 from sam_train.structures import InputError
 
 VERSIONS = ("sam-train", "torch", "lightning", "peft")
 
 
-def base_model(config: DictConfig) -> PromptableModel:
+def base_model(config: DictConfig) -> ImageModel:
     """The model before fine-tuning: the preset's weights, or random ones that depend on the seed alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
@@ -33,7 +32,7 @@ def base_model(config: DictConfig) -> PromptableModel:
     return model
 
 
-def tuned_model(config: DictConfig) -> PromptableModel:
+def tuned_model(config: DictConfig) -> ImageModel:
     """The base model after surgery: what trains is set, adapters are in place."""
     model = base_model(config)
     with torch.random.fork_rng(devices=[]):
@@ -42,10 +41,10 @@ def tuned_model(config: DictConfig) -> PromptableModel:
     return model
 
 
-def segmentation_data(config: DictConfig, model: PromptableModel) -> SegmentationData:
-    """The loaders for a model, its data checked once, whatever the number of processes."""
+def segmentation_data(config: DictConfig, model: ImageModel, is_first: bool = True) -> SegmentationData:
+    """The loaders for a model; the first process checks the data for all."""
     splits = instantiate(config.data).splits()
-    if config.data.check and rank_zero_only.rank == 0:
+    if config.data.check and is_first:
         check_sources(splits)
     return SegmentationData(splits, model.preprocessing, instantiate(config.loader), config.seed)
 
@@ -68,7 +67,39 @@ def record(config: DictConfig, base: nn.Module) -> dict[str, Any]:
     }
 
 
-def require_same_base(record: dict[str, Any], base: nn.Module, path: str) -> None:
+def trained_config(checkpoint: Path) -> DictConfig:
+    """The configuration a checkpoint was trained with.
+
+    Raises:
+        InputError: If the file is not a checkpoint of a run.
+    """
+    return DictConfig(_read(checkpoint)["sam_train"]["config"])
+
+
+def _read(checkpoint: Path) -> dict[str, Any]:
+    if not checkpoint.is_file():
+        raise InputError(f"checkpoint={checkpoint}: no such file; best.ckpt and last.ckpt are in a run's folder")
+    content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    if "sam_train" not in content:
+        raise InputError(f"checkpoint={checkpoint}: not a checkpoint of sam-train; weights go to model.weights=...")
+    return content
+
+
+def load_pair(checkpoint: Path, config: DictConfig) -> tuple[ImageModel, ImageModel]:
+    """The untuned and the tuned model of a checkpoint.
+
+    Raises:
+        InputError: If the base model's weights are not those it was trained from.
+    """
+    content = _read(checkpoint)
+    untuned, tuned = base_model(config), tuned_model(config)
+    _require_same_base(content["sam_train"], untuned, str(checkpoint))
+    state = {name.removeprefix("model."): value for name, value in content["state_dict"].items()}
+    tuned.load_state_dict({**tuned.state_dict(), **state})
+    return untuned, tuned
+
+
+def _require_same_base(record: dict[str, Any], base: nn.Module, path: str) -> None:
     """Refuse a base model that a checkpoint was not trained from.
 
     Raises:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     import torch
 
     from sam_train.data.datamodule import SegmentationData
-    from sam_train.models.promptable import PromptableModel
 
 
 def main() -> None:
@@ -26,7 +25,7 @@ def evaluate(config: DictConfig) -> None:
     import torch
     from hydra.core.hydra_config import HydraConfig
 
-    from sam_train.cli.build import base_model, segmentation_data
+    from sam_train.cli.build import base_model, segmentation_data, trained_config
 
     checkpoint = Path(config.checkpoint)
     trained = trained_config(checkpoint)
@@ -39,44 +38,6 @@ def evaluate(config: DictConfig) -> None:
     data = segmentation_data(trained, base_model(trained))
     run_dir = Path(HydraConfig.get().runtime.output_dir)
     report_on(checkpoint, trained, data, config.evaluation, run_dir, device)
-
-
-def trained_config(checkpoint: Path) -> DictConfig:
-    """The configuration a checkpoint was trained with.
-
-    Raises:
-        InputError: If the file is not a checkpoint of a run.
-    """
-    return DictConfig(_read(checkpoint)["sam_train"]["config"])
-
-
-def _read(checkpoint: Path) -> dict[str, Any]:
-    import torch
-
-    from sam_train.structures import InputError
-
-    if not checkpoint.is_file():
-        raise InputError(f"checkpoint={checkpoint}: no such file; best.ckpt and last.ckpt are in a run's folder")
-    content = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    if "sam_train" not in content:
-        raise InputError(f"checkpoint={checkpoint}: not a checkpoint of sam-train; weights go to model.weights=...")
-    return content
-
-
-def load_pair(checkpoint: Path, config: DictConfig) -> tuple[PromptableModel, PromptableModel]:
-    """The untuned and the tuned model of a checkpoint.
-
-    Raises:
-        InputError: If the base model's weights are not those it was trained from.
-    """
-    from sam_train.cli.build import base_model, require_same_base, tuned_model
-
-    content = _read(checkpoint)
-    untuned, tuned = base_model(config), tuned_model(config)
-    require_same_base(content["sam_train"], untuned, str(checkpoint))
-    state = {name.removeprefix("model."): value for name, value in content["state_dict"].items()}
-    tuned.load_state_dict({**tuned.state_dict(), **state})
-    return untuned, tuned
 
 
 def report_on(
@@ -92,6 +53,7 @@ def report_on(
     from rich.console import Console
     from rich.progress import Progress
 
+    from sam_train.cli.build import load_pair
     from sam_train.evaluation.report import compare, save_overlays, score
 
     untuned, tuned = load_pair(checkpoint, config)

@@ -37,7 +37,8 @@ def train(config: DictConfig) -> None:
     base = base_model(config)
     description = record(config, base)
     resumed = _resume_point(config, description)
-    data = segmentation_data(config, base)
+    trainer = _trainer(config)
+    data = segmentation_data(config, base, trainer.is_global_zero)
     del base
     model = tuned_model(config)
     torch.manual_seed(config.seed)
@@ -49,7 +50,6 @@ def train(config: DictConfig) -> None:
         description,
         keep_base=config.model.weights is None,
     )
-    trainer = _trainer(config)
     if trainer.is_global_zero:
         Console().print(trained_table(model))
     if resumed is None:

@@ -4,7 +4,7 @@ import sys
 
 from hydra.core.global_hydra import GlobalHydra
 
-from sam_train.cli import evaluate, train
+from sam_train.cli import evaluate, export, train
 
 SMALL = [
     "model.image_size=64",
@@ -29,7 +29,7 @@ SMALL = [
 
 
 def run(command, monkeypatch, *arguments: str) -> None:
-    """``sam-train`` or ``sam-evaluate`` with these arguments."""
+    """``sam-train``, ``sam-evaluate`` or ``sam-export`` with these arguments."""
     GlobalHydra.instance().clear()
     monkeypatch.setattr(sys, "argv", [f"sam-{command}", *arguments])
-    {"train": train, "evaluate": evaluate}[command].main()
+    {"train": train, "evaluate": evaluate, "export": export}[command].main()

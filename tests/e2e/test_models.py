@@ -5,9 +5,9 @@ import json
 import pytest
 import torch
 
-from sam_train.checkpoints import load_checkpoint, save_checkpoint
+from sam_train.checkpoints import load_checkpoint
 from sam_train.checkpoints.huggingface import layout_of
-from sam_train.cli.evaluate import load_pair, trained_config
+from sam_train.cli.build import load_pair, trained_config
 from sam_train.models import build_model
 from sam_train.tuning.lora import merged_state_dict
 from tests.e2e.commands import SMALL, run
@@ -31,7 +31,7 @@ def test_a_model_trains_is_evaluated_and_saved(model, tuning, tmp_path, monkeypa
     weights = merged_state_dict(tuned)
     assert any(not torch.equal(weights[name], tensor) for name, tensor in untuned.state_dict().items())
     for format_ in ("meta", "huggingface") if layout_of(tuned) else ("meta",):
-        save_checkpoint(tuned, tmp_path / format_, format_, weights)
+        run("export", monkeypatch, f"checkpoint={checkpoint}", f"format={format_}", f"path={tmp_path / format_}")
         loaded = build_model(model, 64)
         load_checkpoint(loaded, tmp_path / format_)
         with torch.no_grad():

@@ -1,0 +1,35 @@
+"""``sam-export``: what a run learned, as a checkpoint that other tools read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from sam_train.cli.compose import run
+
+
+def main() -> None:
+    """The command line."""
+    run("export", export)
+
+
+def export(config: DictConfig) -> None:
+    """Write a run's tuned model, adapters merged, in Meta's or Hugging Face's layout."""
+    from rich.console import Console
+
+    from sam_train.checkpoints import save_checkpoint
+    from sam_train.cli.build import load_pair, trained_config
+    from sam_train.tuning.lora import merged_state_dict
+
+    checkpoint = Path(config.checkpoint)
+    trained = trained_config(checkpoint)
+    if config.weights is not None:
+        trained.model.weights = config.weights
+    _, tuned = load_pair(checkpoint, trained)
+    save_checkpoint(tuned, config.path, config.format, merged_state_dict(tuned))
+    Console().print(f"{trained.model.preset}  {Path(config.path).absolute()}")
+
+
+if __name__ == "__main__":
+    main()

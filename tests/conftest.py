@@ -2,6 +2,8 @@
 
 import os
 
+os.environ["OMP_NUM_THREADS"] = "1"  # tests run side by side, and threads of two processes would wait for each other
+
 import pytest
 from hypothesis import settings
 from jaxtyping import install_import_hook

@@ -9,7 +9,7 @@ are (height, width).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from enum import IntEnum
 from typing import Any, Literal, TypeVar
@@ -44,6 +44,8 @@ class _Tensors:
         def convert(value: Any) -> Any:
             if isinstance(value, Tensor):
                 return function(value)
+            if isinstance(value, _Tensors):
+                return value._map(function)
             if isinstance(value, tuple):
                 return tuple(convert(item) for item in value)
             return value
@@ -131,14 +133,14 @@ class Sample:
 
     Attributes:
         id: Unique in its dataset; randomness of prompts and every report refer to it.
-        image: Red, green, blue, 8 bit.
+        image: Red, green, blue, 8 bit; no channel at all where only the objects were asked for.
         labels: One or more planes of the image's size; 0 is background.
         plane: Per object, its plane.
         value: Per object, its value there.
     """
 
     id: str
-    image: UInt8[Tensor, "3 h w"]
+    image: UInt8[Tensor, "c h w"]
     labels: Integer[Tensor, "L h w"]
     plane: Int[Tensor, "P"]
     value: Int[Tensor, "P"]
@@ -162,7 +164,8 @@ class Batch(_Tensors):
     """Images with their packed objects.
 
     Attributes:
-        images: 0..255, resized and padded as the model's :class:`Preprocessing` says.
+        images: 0..255, resized and padded as the model's :class:`Preprocessing` says; None where ``features`` stand for
+            them.
         masks: Ground truth in the frame of the input.
         object_image: Per object, the index of its image; ascending.
         valid_size: Per image, (height, width) of the un-padded part of the input.
@@ -171,9 +174,11 @@ class Batch(_Tensors):
             from its row, so prompts do not depend on what else is in the batch, on workers or on devices.
         ids: Per image, its sample's id.
         original_masks: Per image, its objects' masks at the original size; only in evaluation.
+        features: What the image encoder says of the images, where that was known beforehand; in the precision it was
+            kept in.
     """
 
-    images: UInt8[Tensor, "B 3 S S"]
+    images: UInt8[Tensor, "B 3 S S"] | None
     masks: Bool[Tensor, "P S S"]
     object_image: Int[Tensor, "P"]
     valid_size: Int[Tensor, "B 2"]
@@ -181,6 +186,7 @@ class Batch(_Tensors):
     draws: Float[Tensor, "P R"]
     ids: tuple[str, ...]
     original_masks: tuple[Bool[Tensor, "_ _ _"], ...] | None = None
+    features: ImageFeatures | None = None
 
     @property
     def num_objects(self) -> int:
@@ -192,7 +198,7 @@ class Batch(_Tensors):
         one = slice(index, index + 1)
         objects = self.object_image == index
         return Batch(
-            images=self.images[one],
+            images=None if self.images is None else self.images[one],
             masks=self.masks[objects],
             object_image=self.object_image[objects] * 0,
             valid_size=self.valid_size[one],
@@ -200,6 +206,7 @@ class Batch(_Tensors):
             draws=self.draws[objects],
             ids=self.ids[one],
             original_masks=self.original_masks and self.original_masks[one],
+            features=self.features and self.features.image(index),
         )
 
     def with_objects(self, objects: slice | Int[Tensor, "K"]) -> Batch:
@@ -240,7 +247,7 @@ class Prompts(_Tensors):
         return replace(self, points=torch.cat([self.points, points], 1), labels=torch.cat([self.labels, labels], 1))
 
 
-@dataclass(frozen=True)
+@dataclass  # not frozen for the same reason as Batch, which may hold it
 class ImageFeatures(_Tensors):
     """What the image encoder says of each image, all that decoding needs of it.
 
@@ -255,6 +262,12 @@ class ImageFeatures(_Tensors):
     def image(self, index: int) -> ImageFeatures:
         """The features of one image."""
         return self._map(lambda tensor: tensor[index : index + 1])
+
+    @classmethod
+    def cat(cls, features: Sequence[ImageFeatures]) -> ImageFeatures:
+        """Those of all images, in order."""
+        high_res = tuple(torch.cat(level) for level in zip(*(one.high_res for one in features), strict=True))
+        return cls(torch.cat([one.embedding for one in features]), high_res)  # pyright: ignore[reportArgumentType]
 
 
 @dataclass(frozen=True)

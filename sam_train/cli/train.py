@@ -87,6 +87,8 @@ def _trainer(config: DictConfig) -> Trainer:
         bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
         settings["precision"] = "bf16-mixed" if bf16 else "32-true"
     callbacks = [instantiate(callback) for callback in config.callbacks.values() if callback is not None]
+    if "cache" in config:
+        callbacks.append(instantiate(config.cache))
     return instantiate(config.trainer, callbacks=callbacks, logger=instantiate(config.logger), **settings)
 
 

@@ -39,25 +39,27 @@ class Augmentation:
 
     def __call__(self, sample: Sample, preprocessing: Preprocessing, seed: int) -> Sample:
         """A variant of the sample at the size of the un-padded part of the input; a function of the seed."""
+        parts: list[torch.Tensor] = [tv_tensors.Mask(sample.labels)]
+        if has_image := len(sample.image) > 0:
+            parts.append(tv_tensors.Image(sample.image))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            image, labels = self._window(tv_tensors.Image(sample.image), tv_tensors.Mask(sample.labels))
-            size = list(preprocessing.resized_size((image.shape[-2], image.shape[-1])))
-            image, labels = TF.resize(image, size, antialias=True), TF.resize(labels, size)
-            image, labels = self._transform()(image, labels)
-        return replace(sample, image=image.as_subclass(torch.Tensor), labels=labels.as_subclass(torch.Tensor))
+            corner, window = self._window(sample.size)
+            size = list(preprocessing.resized_size(window))
+            parts = [TF.resize(TF.crop(part, *corner, *window), size) for part in parts]
+            labels, *images = (part.as_subclass(torch.Tensor) for part in self._transform()(parts))
+        return replace(sample, labels=labels, image=images[0] if has_image else sample.image.new_empty(0, *size))
 
-    def _window(self, image: tv_tensors.Image, labels: tv_tensors.Mask) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
-        """A random window on the image, smaller or larger than it; what it shows beyond the edge is black."""
+    def _window(self, size: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Corner and size of a random window on an image, smaller or larger than it; beyond the edge it is black."""
         low, high = (torch.tensor(bound).log() for bound in self.zoom)
         zoom = (low + (high - low) * torch.rand(())).exp().item()
         corner, window = [], []
-        for length in image.shape[-2:]:
+        for length in size:
             extent = max(round(length / zoom), 1)
-            room = length - extent
-            corner.append(int(room * torch.rand(()).item()))
+            corner.append(int((length - extent) * torch.rand(()).item()))
             window.append(extent)
-        return TF.crop(image, *corner, *window), TF.crop(labels, *corner, *window)  # pyright: ignore[reportReturnType]
+        return (corner[0], corner[1]), (window[0], window[1])
 
     def _transform(self) -> v2.Compose:
         steps: list[v2.Transform] = [v2.RandomHorizontalFlip(self.flip), v2.RandomVerticalFlip(self.flip)]

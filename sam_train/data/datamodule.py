@@ -12,7 +12,10 @@ from lightning import LightningDataModule
 from torch.utils.data import DataLoader, Subset
 
 from sam_train.data.augmentation import Augmentation
-from sam_train.data.dataset import EvalDataset, TrainDataset, collate
+from sam_train.data.cache_filling import Encode, Share, fill
+from sam_train.data.collate import collate
+from sam_train.data.dataset import EvalDataset, TrainDataset
+from sam_train.data.embedding_cache import EmbeddingCache
 from sam_train.data.sampler import ResumableLoader, TrainBatches
 from sam_train.data.source import Source, Split
 from sam_train.structures import Batch, InputError, Preprocessing
@@ -49,7 +52,12 @@ class Loading:
 
 
 class SegmentationData(LightningDataModule):
-    """Training and held-out images for the model that a :class:`Preprocessing` belongs to."""
+    """Training and held-out images for the model that a :class:`Preprocessing` belongs to.
+
+    Attributes:
+        cache: Where training and validation have features from, once :meth:`fill_cache` has run; None to have images
+            encoded in every step.
+    """
 
     def __init__(
         self, splits: Mapping[Split, Source], preprocessing: Preprocessing, loading: Loading, seed: int
@@ -59,43 +67,60 @@ class SegmentationData(LightningDataModule):
         self.preprocessing = preprocessing
         self.loading = loading
         self.seed = seed
+        self.cache: EmbeddingCache | None = None
 
     def train_dataloader(self) -> ResumableLoader:
         """Augmented images, the same stream on any number of devices."""
-        dataset = TrainDataset(
-            self.splits["train"],
-            self.preprocessing,
-            self.loading.augmentation,
-            self.loading.max_objects,
-            self.loading.min_area,
-            self.seed,
-        )
-        rank, world_size = self._place()
-        batches = TrainBatches(len(dataset), self.loading.batch_size, self.seed, rank, world_size)
+        dataset = self._train_dataset()
+        share = self._share()
+        batches = TrainBatches(len(dataset), self.loading.batch_size, self.seed, share.rank, share.world_size)
         return ResumableLoader(dataset, batches, **self._options(persistent=True))
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """This device's share of the validation images."""
-        return self.eval_dataloader("val")
+        return self._eval_dataloader(self._val_dataset())
 
     def eval_dataset(self, split: Split) -> EvalDataset:
         """A split as it is, without augmentation."""
         return EvalDataset(self.splits[split], self.preprocessing, self.loading.min_area)
 
     def eval_dataloader(self, split: Split) -> DataLoader[Batch]:
-        """This device's share of a split."""
-        dataset = self.eval_dataset(split)
-        rank, world_size = self._place()
-        share = Subset(dataset, range(rank, len(dataset), world_size))
-        return DataLoader(share, self.loading.batch_size, collate_fn=collate, **self._options(persistent=False))
+        """This device's share of a split, for any model."""
+        return self._eval_dataloader(self.eval_dataset(split))
 
-    def _place(self) -> tuple[int, int]:
+    def fill_cache(self, encode: Encode) -> None:
+        """Compute what the cache lacks for training and validation, on every device its share; see :func:`fill`."""
+        assert self.cache is not None
+        datasets = [self._train_dataset().views, self._val_dataset().views]
+        share = self._share()
+        fill(self.cache, datasets, encode, self.loading.batch_size, self.loading.workers(share.world_size), share)
+
+    def _train_dataset(self) -> TrainDataset:
+        return TrainDataset(
+            self.splits["train"],
+            self.preprocessing,
+            self.loading.augmentation,
+            self.loading.max_objects,
+            self.loading.min_area,
+            self.seed,
+            self.cache,
+        )
+
+    def _val_dataset(self) -> EvalDataset:
+        return EvalDataset(self.splits["val"], self.preprocessing, self.loading.min_area, self.cache)
+
+    def _eval_dataloader(self, dataset: EvalDataset) -> DataLoader[Batch]:
+        share = self._share()
+        images = Subset(dataset, range(share.rank, len(dataset), share.world_size))
+        return DataLoader(images, self.loading.batch_size, collate_fn=collate, **self._options(persistent=False))
+
+    def _share(self) -> Share:
         if torch.distributed.is_available() and torch.distributed.is_initialized():
-            return torch.distributed.get_rank(), torch.distributed.get_world_size()
-        return 0, 1
+            return Share(torch.distributed.get_rank(), torch.distributed.get_world_size())
+        return Share()
 
     def _options(self, persistent: bool) -> dict[str, Any]:
-        num_workers = self.loading.workers(self._place()[1])
+        num_workers = self.loading.workers(self._share().world_size)
         return {
             "num_workers": num_workers,
             "persistent_workers": persistent and num_workers > 0,

@@ -41,12 +41,12 @@ class FolderSource(Source):
     allow_empty: bool = False
     loose_ends: Sequence[str] = ()
 
-    def read(self, index: int, choose: Choose = all_objects) -> Sample:
+    def read(self, index: int, choose: Choose = all_objects, with_image: bool = True) -> Sample:
         """See :meth:`Source.read`. With one file per object areas are nan, and an all-zero file gives no object."""
         pair = self.pairs[index]
         if pair.problem:
             raise InputError(pair.problem)
-        image = read_image(pair.image)
+        image = read_image(pair.image) if with_image else None
         if pair.per_object:
             labels, plane, value = self._read_per_object(pair, image, choose)
         else:
@@ -54,7 +54,18 @@ class FolderSource(Source):
             areas, values = _objects(pixels)
             value = values[choose(areas)]
             labels, plane = torch.from_numpy(pixels)[None], torch.zeros_like(value)
+        if image is None:
+            image = labels.new_empty(0, *labels.shape[1:], dtype=torch.uint8)
         return Sample(self.ids[index], image, labels, plane, value)
+
+    def fingerprint(self, index: int) -> str:
+        """See :meth:`Source.fingerprint`: the file's place, size and time of change."""
+        path = self.pairs[index].image
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise InputError(problem("unreadable image", path, str(error.strerror), "put it back")) from error
+        return f"{path} {status.st_size} {status.st_mtime_ns}"
 
     def problems(self, index: int) -> list[str]:
         """See :meth:`Source.problems`; every file of the image is read once."""
@@ -77,13 +88,16 @@ class FolderSource(Source):
         return found
 
     def _read_per_object(
-        self, pair: Pair, image: UInt8[Tensor, "3 h w"], choose: Choose
+        self, pair: Pair, image: UInt8[Tensor, "3 h w"] | None, choose: Choose
     ) -> tuple[UInt8[Tensor, "L h w"], Int[Tensor, "P"], Int[Tensor, "P"]]:
         chosen = choose(torch.full((len(pair.masks),), torch.nan)).tolist()
-        masks = (self._read_mask(pair.masks[row], pair, image) for row in chosen)
-        planes = [torch.from_numpy(mask) for mask in masks if mask.any()]
+        masks = [torch.from_numpy(self._read_mask(pair.masks[row], pair, image)) for row in chosen]
+        planes = [mask for mask in masks if mask.any()]
         plane, value = torch.arange(len(planes)), torch.ones(len(planes), dtype=torch.long)
-        return torch.stack(planes or [torch.zeros_like(image[0])]), plane, value
+        if not masks and image is None:  # only the image knows its size
+            image = read_image(pair.image)
+        nothing = torch.zeros_like(image[0] if image is not None else masks[0])
+        return torch.stack(planes or [nothing]), plane, value
 
     def _read_mask(
         self, path: Path, pair: Pair, image: UInt8[Tensor, "3 h w"] | None

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from sam_train.data.dataset import EpochIndex, collate
+from sam_train.data.collate import collate
+from sam_train.data.dataset import EpochIndex
 from sam_train.data.seeds import generator_of
 from sam_train.structures import Batch
 

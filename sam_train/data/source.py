@@ -40,12 +40,18 @@ class Source(ABC):
         return len(self.ids)
 
     @abstractmethod
-    def read(self, index: int, choose: Choose = all_objects) -> Sample:
+    def read(self, index: int, choose: Choose = all_objects, with_image: bool = True) -> Sample:
         """One image with the objects that ``choose`` picks; the masks of the others are not decoded.
+
+        Nor is the image without ``with_image``: the sample then has its size but no channel of it.
 
         Raises:
             InputError: If a file is missing, unreadable or inconsistent; the message names it.
         """
+
+    @abstractmethod
+    def fingerprint(self, index: int) -> str:
+        """What tells an image from any other that its id may have stood for; known without decoding it."""
 
     def problems(self, index: int) -> list[str]:
         """What is wrong with one image and its masks, each with the file and the remedy; empty if nothing is."""

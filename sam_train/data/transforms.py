@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
@@ -9,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
-from sam_train.structures import Preprocessing
+from sam_train.structures import Preprocessing, Sample
 
 
 def resize_image(image: UInt8[Tensor, "3 h w"], preprocessing: Preprocessing) -> Tensor:
@@ -23,6 +25,19 @@ def resize_image(image: UInt8[Tensor, "3 h w"], preprocessing: Preprocessing) ->
     # Pillow as SAM does: torchvision's 8-bit kernel rounds one pixel in 10^5 the other way, 7e-4 in the embedding.
     resized = Image.fromarray(image.permute(1, 2, 0).numpy()).resize((width, height), Image.Resampling.BILINEAR)
     return torch.from_numpy(np.array(resized)).permute(2, 0, 1)
+
+
+def resize_sample(sample: Sample, preprocessing: Preprocessing) -> Sample:
+    """The sample at the size of the un-padded part of the input, its image as the official predictors resize it."""
+    height, width = preprocessing.resized_size(sample.size)
+    if len(sample.image):
+        image = resize_image(sample.image, preprocessing)
+        if image.dtype != torch.uint8:  # batches travel in 8 bit
+            image = image.round().clamp(0, 255).to(torch.uint8)
+    else:
+        image = sample.image.new_empty(0, height, width)
+    labels = TF.resize(sample.labels, [height, width], TF.InterpolationMode.NEAREST_EXACT)
+    return replace(sample, image=image, labels=labels)
 
 
 def preprocess_image(image: UInt8[Tensor, "3 h w"], preprocessing: Preprocessing) -> Float[Tensor, "1 3 S S"]:

@@ -16,7 +16,10 @@ Decode: TypeAlias = Callable[[ImageFeatures, Prompts, Tensor, Tensor], MaskPredi
 
 
 def encode(model: PromptableModel, batch: Batch) -> ImageFeatures:
-    """The features of a batch's images."""
+    """The features of a batch's images: those it brings, or else computed."""
+    if batch.features is not None:
+        return batch.features.to(next(model.parameters()).dtype)
+    assert batch.images is not None, "a batch has images or features"
     return model.encode_image(model.preprocessing.normalize(batch.images, batch.valid_size))
 
 

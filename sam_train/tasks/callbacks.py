@@ -130,6 +130,7 @@ class ValidationOverlays(Callback):
 def _pictures(task: ImageTask, batch: Batch) -> list[Any]:
     batch = batch.to(task.device)
     assert batch.original_masks is not None
+    assert batch.images is not None
     features = encode(task.model, batch)
     pictures = []
     for image, truth in enumerate(batch.original_masks):

@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from sam_train.data.augmentation import Augmentation
-from sam_train.data.dataset import EvalDataset, TrainDataset, collate, resize_sample
+from sam_train.data.collate import collate
+from sam_train.data.dataset import EvalDataset, TrainDataset
+from sam_train.data.transforms import resize_sample
 from sam_train.structures import InputError, Preprocessing
 from tests.data.samples import SquaresSource
 

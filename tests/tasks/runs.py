@@ -18,11 +18,12 @@ from sam_train.tuning.surgery import Tuning
 from tests.data.samples import SquaresSource
 
 SIZE = 64
+AUGMENTATION = Augmentation()
 
 
-def make_data(batch_size: int) -> SegmentationData:
+def make_data(batch_size: int, augmentation: Augmentation | None = AUGMENTATION) -> SegmentationData:
     source = SquaresSource(num_images=6)
-    loading = Loading(batch_size=batch_size, max_objects=3, min_area=4, num_workers=0, augmentation=Augmentation())
+    loading = Loading(batch_size=batch_size, max_objects=3, min_area=4, num_workers=0, augmentation=augmentation)
     return SegmentationData({"train": source, "val": source}, build_model("sam_nano", SIZE).preprocessing, loading, 0)
 
 

@@ -104,7 +104,7 @@ class ToySource(Source):
         self.ids = Names(f"toy-{domain}/{split}/", num_images)
         self.groups = self.ids
 
-    def read(self, index: int, choose: Choose = all_objects) -> Sample:
+    def read(self, index: int, choose: Choose = all_objects, with_image: bool = True) -> Sample:
         """One image. Objects with fewer than 16 visible pixels of a 256 px image are in it but not among its masks."""
         name = self.ids[index]
         canvas, image, areas = self._paint(index)
@@ -114,11 +114,15 @@ class ToySource(Source):
         planes = np.unique(levels) if len(kept) else np.zeros(1, int)
         return Sample(
             id=name,
-            image=torch.from_numpy(np.ascontiguousarray(image)),
+            image=torch.from_numpy(np.ascontiguousarray(image if with_image else image[:0])),
             labels=torch.from_numpy(canvas.labels[planes]),
             plane=torch.from_numpy(np.searchsorted(planes, levels)),
             value=torch.from_numpy(kept + 1),
         )
+
+    def fingerprint(self, index: int) -> str:
+        """See :meth:`Source.fingerprint`; the id says domain, split and index."""
+        return f"{self.image_size} px, seed {self.seed}"
 
     def _paint(self, index: int) -> tuple[Canvas, UInt8[np.ndarray, "3 h w"], Int[np.ndarray, "P"]]:
         """The canvas, the image and the visible area of each object painted, at least one of them large enough."""

@@ -1,0 +1,56 @@
+"""From samples to batches of one image, and from these to larger ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+from torchvision.transforms.v2 import functional as TF
+
+from sam_train.data.seeds import object_draws
+from sam_train.structures import Batch, ImageFeatures, Preprocessing, Sample
+
+
+def to_batch(
+    sample: Sample, preprocessing: Preprocessing, original_size: tuple[int, int], *draw_parts: object
+) -> Batch:
+    """A batch of one image, padded to the model's input; ``draw_parts`` are what else its prompts depend on.
+
+    A sample without its image gives a batch without, to which features belong.
+    """
+    height, width = sample.size
+    side = preprocessing.image_size
+    padding = [0, 0, side - width, side - height]
+    return Batch(
+        images=TF.pad(sample.image, padding)[None] if len(sample.image) else None,
+        masks=TF.pad(sample.masks(), padding),
+        object_image=torch.zeros(len(sample.value), dtype=torch.long),
+        valid_size=torch.tensor([[height, width]]),
+        original_size=torch.tensor([original_size]),
+        draws=object_draws(sample.id, sample.plane, sample.value, *draw_parts),
+        ids=(sample.id,),
+    )
+
+
+def collate(batches: Sequence[Batch]) -> Batch:
+    """One batch of several, objects packed. All of them have images or none has, and likewise features."""
+    originals: list[Bool[Tensor, "p h w"]] = []
+    for batch in batches:
+        originals.extend(batch.original_masks or ())
+    counts = [len(batch.ids) for batch in batches]
+    offsets = [sum(counts[:index]) for index in range(len(counts))]
+    images = [batch.images for batch in batches if batch.images is not None]
+    features = [batch.features for batch in batches if batch.features is not None]
+    return Batch(
+        images=torch.cat(images) if images else None,
+        masks=torch.cat([batch.masks for batch in batches]),
+        object_image=torch.cat([batch.object_image + offset for batch, offset in zip(batches, offsets, strict=True)]),
+        valid_size=torch.cat([batch.valid_size for batch in batches]),
+        original_size=torch.cat([batch.original_size for batch in batches]),
+        draws=torch.cat([batch.draws for batch in batches]),
+        ids=tuple(sample_id for batch in batches for sample_id in batch.ids),
+        original_masks=tuple(originals) or None,
+        features=ImageFeatures.cat(features) if features else None,
+    )

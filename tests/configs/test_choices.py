@@ -1,0 +1,22 @@
+"""Every choice of every group makes the objects it promises, with no option that nothing reads."""
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from sam_train.cli.compose import CONFIGS
+
+BUILT = ("tuning", "data", "loader", "prompts", "loss", "optim")
+GROUPS = ("experiment", *BUILT)
+CHOICES = [f"{group}={path.stem}" for group in GROUPS for path in sorted((CONFIGS / group).glob("*.yaml"))]
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_a_choice_builds(choice):
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        config = compose("train", [choice])
+        if OmegaConf.is_missing(config.data, "root"):
+            config.data.root = "anywhere"
+    for part in BUILT:
+        assert type(instantiate(config[part])).__module__.startswith("sam_train.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -17,13 +17,16 @@ TARGETS = {
 """Which linear layers of an image encoder get adapters, by name: a regular expression for the whole module name."""
 
 
-def add_lora(encoder: nn.Module, targets: str, rank: int, alpha: float, dropout: float) -> list[str]:
+def add_lora(
+    encoder: nn.Module, part: Collection[nn.Module], targets: str, rank: int, alpha: float, dropout: float
+) -> list[str]:
     """Put adapters beside linear layers of an image encoder, in place; only they train afterwards.
 
     The adapters start at zero: the model computes what it did before.
 
     Args:
         encoder: With its weights loaded.
+        part: The modules of it that may be adapted.
         targets: A key of :data:`TARGETS`, or a regular expression that whole module names must match.
         rank: Of the adapters.
         alpha: The adapters' output is scaled by alpha / rank.
@@ -38,12 +41,13 @@ def add_lora(encoder: nn.Module, targets: str, rank: int, alpha: float, dropout:
     from peft import LoraConfig, inject_adapter_in_model  # seconds to import, and only LoRA needs it
 
     pattern = re.compile(TARGETS.get(targets, targets))
-    linear = [name for name, module in encoder.named_modules() if isinstance(module, nn.Linear)]
+    linear = [name for name, module in encoder.named_modules() if isinstance(module, nn.Linear) and module in part]
     matched = [name for name in linear if pattern.fullmatch(name)]
     if not matched:
         shapes = sorted({re.sub(r"\d+", "*", name) for name in linear})
         raise InputError(
-            f"tuning.targets={targets!r} matches no linear layer of the image encoder. Layers: {', '.join(shapes)}; "
+            f"tuning.targets={targets!r} matches no linear layer of the image encoder, or of its last blocks. "
+            f"Layers: {', '.join(shapes)}; "
             f"names for sets of them: {', '.join(TARGETS)}"
         )
     config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=matched)  # pyright: ignore[reportArgumentType]

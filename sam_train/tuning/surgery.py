@@ -9,6 +9,7 @@ from typing import Literal
 from rich.table import Table
 from torch import nn
 
+from sam_train.models.encoder_block import EncoderBlock, encoder_blocks
 from sam_train.models.promptable import PromptableModel
 from sam_train.structures import InputError
 from sam_train.tuning.lora import add_lora
@@ -22,6 +23,10 @@ class Tuning:
 
     Attributes:
         encoder: The image encoder stays as it is (``frozen``), learns low-rank adapters (``lora``) or trains ``full``.
+        last_blocks: Only this many blocks of the image encoder and what follows them train; what is before them costs
+            its forward pass and keeps nothing for a backward one.
+        checkpoint_activations: Compute each block of the image encoder once more in the backward pass instead of
+            keeping what happened inside: the same gradients for less memory and more time.
         prompt_encoder: Whether the prompt encoder trains too.
         targets: Of LoRA: ``attention``, ``linear``, or a regular expression on module names of the image encoder.
         rank: Of LoRA.
@@ -30,6 +35,8 @@ class Tuning:
     """
 
     encoder: Mode = "frozen"
+    last_blocks: int | None = None
+    checkpoint_activations: bool = False
     prompt_encoder: bool = True
     targets: str = "attention"
     rank: int = 8
@@ -39,6 +46,10 @@ class Tuning:
     def __post_init__(self) -> None:
         if self.encoder not in ("frozen", "lora", "full"):
             raise InputError(f"tuning.encoder={self.encoder!r}, possible are frozen, lora and full")
+        if self.last_blocks is not None and self.encoder == "frozen":
+            raise InputError(
+                f"tuning.last_blocks={self.last_blocks}: with a frozen encoder none trains; try tuning=lora"
+            )
 
     def apply(self, model: PromptableModel) -> None:
         """Freeze and adapt in place. Frozen parts are put in eval mode; see :func:`frozen_parts`.
@@ -46,19 +57,34 @@ class Tuning:
         What encodes the image counts as encoder wherever it lives: SAM 2 keeps two convolutions in its decoder.
 
         Raises:
-            InputError: If LoRA's targets match nothing.
+            InputError: If LoRA's targets match nothing, or the encoder has fewer blocks than are to train.
         """
+        tuned = self._tuned_part(model.image_encoder)
+        last = {id(parameter) for module in tuned for parameter in module.parameters(recurse=False)}
+        prefix = {id(parameter) for parameter in model.image_encoder.parameters()} - last
         encoding = {id(parameter) for parameter in model.encoding_parameters()}
         for name, parameter in model.named_parameters():
             if id(parameter) in encoding:
-                parameter.requires_grad_(self.encoder == "full")
+                parameter.requires_grad_(self.encoder == "full" and id(parameter) not in prefix)
             else:
                 part = name.split(".")[0].removeprefix("sam_")
                 parameter.requires_grad_(part == "mask_decoder" or (part == "prompt_encoder" and self.prompt_encoder))
         if self.encoder == "lora":
-            add_lora(model.image_encoder, self.targets, self.rank, self.alpha, self.dropout)
+            add_lora(model.image_encoder, tuned, self.targets, self.rank, self.alpha, self.dropout)
+        for block in tuned:
+            if isinstance(block, EncoderBlock):
+                block.checkpoint_activations = self.checkpoint_activations
         for module in frozen_parts(model):
             module.eval()
+
+    def _tuned_part(self, encoder: nn.Module) -> list[nn.Module]:
+        """The encoder's modules from its first block that trains to its end; all of them without ``last_blocks``."""
+        modules, blocks = list(encoder.modules()), encoder_blocks(encoder)
+        if self.last_blocks is None:
+            return modules
+        if not 1 <= self.last_blocks <= len(blocks):
+            raise InputError(f"tuning.last_blocks={self.last_blocks}: the image encoder has {len(blocks)} blocks")
+        return modules[modules.index(blocks[-self.last_blocks]) :]
 
 
 def frozen_parts(model: nn.Module) -> list[nn.Module]:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from sam_train.models.encoder_block import EncoderBlock
 from sam_train.models.layers import image_neck
 from sam_train.models.unused_weights import Shapes, hold_unused_weights, linear_shapes
 from sam_train.models.windows import merge_windows, partition_windows
@@ -102,15 +103,15 @@ class Bottleneck(nn.Module):
         return self.conv3(F.gelu(self.conv2(F.gelu(self.conv1(x)))))
 
 
-class MBConv(Bottleneck):
+class MBConv(EncoderBlock, Bottleneck):
     """An inverted bottleneck with a residual (Sandler et al., "MobileNetV2", 2018)."""
 
     def __init__(self, dim: int) -> None:
         super().__init__(dim, EXPANSION * dim, dim)
 
-    def forward(self, x: Float[Tensor, "B C h w"]) -> Float[Tensor, "B C h w"]:
+    def transform(self, x: Float[Tensor, "B C h w"]) -> Float[Tensor, "B C h w"]:
         """The map after the block."""
-        return F.gelu(x + super().forward(x))
+        return F.gelu(x + Bottleneck.forward(self, x))
 
 
 class BiasedAttention(nn.Module):
@@ -153,7 +154,7 @@ class MLP(nn.Module):
         return self.fc2(F.gelu(self.fc1(self.norm(x))))
 
 
-class TinyViTBlock(nn.Module):
+class TinyViTBlock(EncoderBlock):
     """Windowed attention, a depthwise convolution that lets windows meet, and an MLP."""
 
     def __init__(self, dim: int, num_heads: int, window_size: int) -> None:
@@ -163,7 +164,7 @@ class TinyViTBlock(nn.Module):
         self.mlp = MLP(dim)
         self.local_conv = ConvNorm(dim, dim, 3, depthwise=True)
 
-    def forward(self, x: Float[Tensor, "B C h w"]) -> Float[Tensor, "B C h w"]:
+    def transform(self, x: Float[Tensor, "B C h w"]) -> Float[Tensor, "B C h w"]:
         """The map after the block."""
         x = x.permute(0, 2, 3, 1)
         # Padded before the attention normalises: the padding takes part in it as the norm's bias.

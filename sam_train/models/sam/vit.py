@@ -10,7 +10,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from sam_train.models.encoder_block import EncoderBlock
 from sam_train.models.layers import MLPBlock, image_neck
+from sam_train.models.sam.relative_attention import attend
 from sam_train.models.unused_weights import Shapes
 from sam_train.models.windows import merge_windows, partition_windows
 
@@ -91,15 +93,19 @@ class RelativeAttention(nn.Module):
         """Every position attends to every other."""
         batch, height, width, _ = x.shape
         qkv = self.qkv(x).view(batch, height * width, 3, self.num_heads, -1)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=self._bias(q, height, width))
-        return self.proj(out.transpose(1, 2).reshape(batch, height, width, -1))
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).flatten(1, 2)
+        rows, columns = self._position_scores(q.unflatten(1, (height, width)))
+        out = attend(q * q.shape[-1] ** -0.5, k, v, rows.flatten(1, 2), columns.flatten(1, 2))
+        out = out.unflatten(0, (batch, self.num_heads)).transpose(1, 2)
+        return self.proj(out.reshape(batch, height, width, -1))
 
-    def _bias(self, q: Float[Tensor, "B n L c"], height: int, width: int) -> Float[Tensor, "B n L L"]:
-        q = q.unflatten(2, (height, width))
-        rows = torch.einsum("bnhwc,hkc->bnhwk", q, _offsets(self.rel_pos_h, height).to(q.dtype))
-        columns = torch.einsum("bnhwc,wkc->bnhwk", q, _offsets(self.rel_pos_w, width).to(q.dtype))
-        return (rows[..., :, None] + columns[..., None, :]).flatten(4).flatten(2, 3)
+    def _position_scores(
+        self, q: Float[Tensor, "N h w c"]
+    ) -> tuple[Float[Tensor, "N h w h"], Float[Tensor, "N h w w"]]:
+        """For each query the scores of the rows and of the columns that its keys may be in."""
+        rows = torch.einsum("nhwc,hkc->nhwk", q, _offsets(self.rel_pos_h, q.shape[1]).to(q.dtype))
+        columns = torch.einsum("nhwc,wkc->nhwk", q, _offsets(self.rel_pos_w, q.shape[2]).to(q.dtype))
+        return rows, columns
 
 
 def _offsets(table: Float[Tensor, "n c"], size: int) -> Float[Tensor, "size size c"]:
@@ -108,7 +114,7 @@ def _offsets(table: Float[Tensor, "n c"], size: int) -> Float[Tensor, "size size
     return resize_relative_positions(table, size)[positions[:, None] - positions[None, :] + size - 1]
 
 
-class Block(nn.Module):
+class Block(EncoderBlock):
     """A transformer block whose attention sees windows of the image or, with ``window_size`` 0, all of it."""
 
     def __init__(self, config: ViTConfig, window_size: int) -> None:
@@ -120,7 +126,7 @@ class Block(nn.Module):
         self.mlp = MLPBlock(config.embed_dim, config.mlp_dim, nn.GELU)
         self.window_size = window_size
 
-    def forward(self, x: Float[Tensor, "B h w C"]) -> Float[Tensor, "B h w C"]:
+    def transform(self, x: Float[Tensor, "B h w C"]) -> Float[Tensor, "B h w C"]:
         """The map after attention and MLP."""
         attended = self.norm1(x)
         if self.window_size:

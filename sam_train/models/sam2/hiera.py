@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from sam_train.models.encoder_block import EncoderBlock
 from sam_train.models.layers import MLP
 from sam_train.models.windows import merge_windows, partition_windows
 
@@ -80,7 +81,7 @@ def max_pool(x: Float[Tensor, "n h w C"]) -> Float[Tensor, "n H W C"]:
     return F.max_pool2d(x.permute(0, 3, 1, 2), QUERY_STRIDE, QUERY_STRIDE).permute(0, 2, 3, 1)
 
 
-class MultiScaleBlock(nn.Module):
+class MultiScaleBlock(EncoderBlock):
     """A transformer block on windows or, with ``window_size`` 0, on the whole map; the first of a stage pools."""
 
     def __init__(self, dim: int, dim_out: int, num_heads: int, window_size: int, pool: bool) -> None:
@@ -94,7 +95,7 @@ class MultiScaleBlock(nn.Module):
         if pool:
             self.proj = nn.Linear(dim, dim_out)
 
-    def forward(self, x: Float[Tensor, "B h w C"]) -> Float[Tensor, "B H W D"]:
+    def transform(self, x: Float[Tensor, "B h w C"]) -> Float[Tensor, "B H W D"]:
         """The map after the block, of half the side if it pools."""
         normalized = self.norm1(x)
         shortcut = max_pool(self.proj(normalized)) if self.pool else x

@@ -1,0 +1,122 @@
+"""A frozen prefix of the encoder costs its forward pass only, and activations made again give the same gradients."""
+
+import pytest
+import torch
+
+from sam_train.models import ImageModel
+from sam_train.models.encoder_block import encoder_blocks
+from sam_train.structures import InputError
+from sam_train.tuning.surgery import Tuning, trained_table
+from tests.models.zoo import images, light_model, mixed_prompts
+
+MODELS = ["sam_nano", "mobile_sam", "sam2.1_hiera_tiny"]
+OBJECT_IMAGE = torch.tensor([0, 0, 1, 1, 1, 2])
+COUNT = 3
+
+
+def tuned(preset: str, mode: str, **options: object) -> ImageModel:
+    """In double precision and evaluation mode, adapters away from zero."""
+    torch.manual_seed(0)
+    model = light_model(preset)
+    Tuning(mode, targets="linear", rank=2, **options).apply(model)
+    for name, parameter in model.named_parameters():
+        if ".lora_" in name:
+            parameter.data = torch.randn(parameter.shape, dtype=torch.double) * 0.02
+    return model
+
+
+def gradients(model: ImageModel) -> dict[str, torch.Tensor]:
+    prediction = model.decode(model.encode_image(images(COUNT)), mixed_prompts(), OBJECT_IMAGE, multimask=True)
+    (prediction.logits.square().mean() + prediction.iou.square().mean()).backward()
+    return {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
+
+
+@pytest.mark.parametrize("preset", MODELS)
+@pytest.mark.parametrize("mode", ["lora", "full"])
+def test_nothing_is_kept_of_what_runs_before_the_last_blocks(preset, mode):
+    model = tuned(preset, mode, last_blocks=1)
+    kept: list[torch.Size] = []
+    kept_before: list[int] = []
+    encoder_blocks(model.image_encoder)[-1].register_forward_pre_hook(lambda *_: kept_before.append(len(kept)))
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor.shape) or tensor, lambda x: x):
+        model.encode_image(images(1))
+    assert kept_before == [0]
+    assert kept
+
+
+@pytest.mark.parametrize("preset", MODELS)
+def test_the_last_blocks_learn_what_they_do_when_all_train(preset):
+    model = tuned(preset, "full", last_blocks=1)
+    last, whole = gradients(model), gradients(tuned(preset, "full"))
+    of_last_block = {id(parameter) for parameter in encoder_blocks(model.image_encoder)[-1].parameters()}
+    assert {name for name, parameter in model.named_parameters() if id(parameter) in of_last_block} <= last.keys()
+    assert len(last) < len(whole)
+    for name, gradient in last.items():
+        torch.testing.assert_close(gradient, whole[name], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("preset", MODELS)
+def test_adapters_sit_in_the_last_blocks_only(preset):
+    model = tuned(preset, "lora", last_blocks=1)
+    last = encoder_blocks(model.image_encoder)[-1]
+    inside = {id(parameter) for parameter in last.parameters() if parameter.requires_grad}
+    assert inside == {id(p) for p in model.image_encoder.parameters() if p.requires_grad}
+    assert inside
+
+
+def test_the_table_shows_how_little_trains():
+    model, whole = (tuned("sam_nano", "full", last_blocks=last) for last in (1, None))
+    shares = [next(iter(trained_table(model).columns[3].cells)) for model in (model, whole)]
+    assert float(shares[0].rstrip("%")) < 60
+    assert shares[1] == "100.0%"
+
+
+@pytest.mark.parametrize("preset", MODELS)
+@pytest.mark.parametrize(("mode", "last_blocks"), [("lora", None), ("full", None), ("full", 1)])
+def test_checkpointed_activations_change_no_gradient(preset, mode, last_blocks):
+    models = [
+        tuned(preset, mode, last_blocks=last_blocks, checkpoint_activations=checkpoint) for checkpoint in (False, True)
+    ]
+    if mode == "full" and last_blocks is None:
+        for model in models:
+            model.train()  # where batch norms learn their statistics, once a step
+    plain, checkpointed = (gradients(model) for model in models)
+    assert plain.keys() == checkpointed.keys()
+    for name, gradient in plain.items():
+        torch.testing.assert_close(checkpointed[name], gradient, rtol=1e-9, atol=1e-12)
+    for (name, expected), (_, buffer) in zip(models[0].named_buffers(), models[1].named_buffers(), strict=True):
+        assert torch.equal(buffer, expected), name
+
+
+def kept_bytes(model: ImageModel) -> int:
+    kept: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+        embedding = model.encode_image(images(COUNT))
+    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    del embedding
+    return sum(size for pointer, size in kept.items() if pointer not in weights)
+
+
+@pytest.mark.parametrize("preset", MODELS)
+def test_checkpointed_activations_are_not_kept(preset):
+    plain, checkpointed = (
+        kept_bytes(tuned(preset, "lora", checkpoint_activations=checkpoint)) for checkpoint in (False, True)
+    )
+    assert checkpointed < plain / 3
+
+
+@pytest.mark.parametrize("number", [0, 3])
+def test_a_number_of_blocks_there_is_not_is_refused(number):
+    with pytest.raises(InputError, match=r"tuning\.last_blocks.* 2 blocks"):
+        tuned("sam_nano", "lora", last_blocks=number)
+
+
+def test_a_frozen_encoder_has_no_last_blocks_that_train():
+    with pytest.raises(InputError, match=r"tuning\.last_blocks"):
+        Tuning("frozen", last_blocks=2)

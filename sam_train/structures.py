@@ -152,7 +152,16 @@ class Sample:
 
     def masks(self) -> Bool[Tensor, "P h w"]:
         """One boolean mask per object."""
-        return self.labels[self.plane] == self.value[:, None, None]
+        masks = torch.empty(len(self.value), *self.labels.shape[1:], dtype=torch.bool)
+        # One by one in place: all at once copies their planes and makes 64-bit numbers of them, 10 times as long.
+        for mask, plane, value in zip(masks, self.plane.tolist(), self.value.tolist(), strict=True):
+            torch.eq(self.labels[plane], value, out=mask)
+        return masks
+
+    def areas(self) -> Int[Tensor, "P"]:
+        """Pixels of each object."""
+        objects = zip(self.plane.tolist(), self.value.tolist(), strict=True)
+        return torch.tensor([int((self.labels[plane] == value).count_nonzero()) for plane, value in objects]).long()
 
     def keep(self, objects: Bool[Tensor, "P"] | Int[Tensor, "K"]) -> Sample:
         """The same image with these objects only, in this order."""

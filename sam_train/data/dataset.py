@@ -78,15 +78,14 @@ class TrainDataset(Dataset[Batch]):
     def _prepare(self, index: int, sample: Sample, epoch: int) -> Batch:
         view = self.views.of_epoch(epoch)
         varied = self.views.vary(sample, view)
-        masks = varied.masks()
-        large = masks.flatten(1).sum(dim=1) >= self.min_area
-        if not large.any() and view != PLAIN:  # all moved out of sight: show it as it is
+        areas = varied.areas()
+        if view != PLAIN and not (areas >= self.min_area).any():  # all moved out of sight: show it as it is
             view = PLAIN
             varied = self.views.vary(sample, view)
-            masks = varied.masks()
-            large = masks.flatten(1).sum(dim=1) >= self.min_area
+            areas = varied.areas()
+        large = areas >= self.min_area
         if not large.any():  # all tiny: the largest stands for them
-            large = torch.arange(len(masks)) == masks.flatten(1).sum(dim=1).argmax()
+            large = torch.arange(len(areas)) == areas.argmax()
         batch = to_batch(varied.keep(large), self.views.preprocessing, sample.size, epoch, self.seed)
         if self.cache is None:
             return batch
@@ -117,7 +116,7 @@ class EvalDataset(Dataset[Batch]):
     def __getitem__(self, index: int) -> Batch:
         sample = self.source.read(index)
         resized = self.views.vary(sample, PLAIN)
-        large = resized.masks().flatten(1).sum(dim=1) >= max(self.min_area, 1)
+        large = resized.areas() >= max(self.min_area, 1)
         batch = to_batch(resized.keep(large), self.views.preprocessing, sample.size)
         features = self.cache.read(self.views.name(index, PLAIN), sample.size) if self.cache else None
         return replace(batch, original_masks=(sample.keep(large).masks(),), features=features)

@@ -39,14 +39,16 @@ class Augmentation:
 
     def __call__(self, sample: Sample, preprocessing: Preprocessing, seed: int) -> Sample:
         """A variant of the sample at the size of the un-padded part of the input; a function of the seed."""
-        parts: list[torch.Tensor] = [tv_tensors.Mask(sample.labels)]
-        if has_image := len(sample.image) > 0:
-            parts.append(tv_tensors.Image(sample.image))
+        has_image = len(sample.image) > 0
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             corner, window = self._window(sample.size)
             size = list(preprocessing.resized_size(window))
-            parts = [TF.resize(TF.crop(part, *corner, *window), size) for part in parts]
+            labels = TF.crop(sample.labels, *corner, *window)
+            # As a Mask it would be moved by half a pixel against the image: those are resized by NEAREST alone.
+            parts: list[torch.Tensor] = [tv_tensors.Mask(TF.resize(labels, size, v2.InterpolationMode.NEAREST_EXACT))]
+            if has_image:
+                parts.append(tv_tensors.Image(TF.resize(TF.crop(sample.image, *corner, *window), size)))
             labels, *images = (part.as_subclass(torch.Tensor) for part in self._transform()(parts))
         return replace(sample, labels=labels, image=images[0] if has_image else sample.image.new_empty(0, *size))
 

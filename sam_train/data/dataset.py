@@ -16,7 +16,7 @@ from sam_train.data.embedding_cache import EmbeddingCache
 from sam_train.data.seeds import generator_of
 from sam_train.data.source import Source
 from sam_train.data.views import PLAIN, Views
-from sam_train.structures import Batch, Preprocessing, Sample
+from sam_train.structures import Batch, InputError, Preprocessing, Sample
 
 EpochIndex = tuple[int, int]
 """Which epoch, and which image in it. Workers hold no epoch of their own, so they need not be told of a new one."""
@@ -59,6 +59,9 @@ class TrainDataset(Dataset[Batch]):
         """One image with at least one object.
 
         An image without any cannot train a promptable model: the next one of the source takes its place.
+
+        Raises:
+            InputError: If no image has any.
         """
         epoch, index = key
         for step in range(len(self)):
@@ -67,25 +70,35 @@ class TrainDataset(Dataset[Batch]):
             generator = generator_of("choose", sample_id, epoch, self.seed)
             choose = partial(self._choose, generator=generator)
             sample = self.source.read(position, choose, with_image=self.cache is None)
-            if len(sample.value):
-                return self._prepare(position, sample, epoch)
-        raise RuntimeError("no training image has an object")
+            if batch := self._prepare(position, sample, epoch):
+                return batch
+        side = self.views.preprocessing.image_size
+        raise InputError(
+            f"loader.min_area={self.min_area}: no training image has an object that is left at any size: none covers a "
+            f"pixel of the model's input of {side} x {side}. Give a larger model.image_size or larger objects"
+        )
 
     def _choose(self, areas: Float[Tensor, "n"], generator: torch.Generator) -> Int[Tensor, "k"]:
         order = torch.randperm(len(areas), generator=generator)
         return order[: self.max_objects].sort().values
 
-    def _prepare(self, index: int, sample: Sample, epoch: int) -> Batch:
+    def _prepare(self, index: int, sample: Sample, epoch: int) -> Batch | None:
+        """The view of an epoch; None if it has no object."""
+        if not len(sample.value):
+            return None
+        smallest = max(self.min_area, 1)
         view = self.views.of_epoch(epoch)
         varied = self.views.vary(sample, view)
         areas = varied.areas()
-        if view != PLAIN and not (areas >= self.min_area).any():  # all moved out of sight: show it as it is
+        if view != PLAIN and not (areas >= smallest).any():  # all moved out of sight: show it as it is
             view = PLAIN
             varied = self.views.vary(sample, view)
             areas = varied.areas()
-        large = areas >= self.min_area
+        large = areas >= smallest
         if not large.any():  # all tiny: the largest stands for them
-            large = torch.arange(len(areas)) == areas.argmax()
+            large = (torch.arange(len(areas)) == areas.argmax()) & (areas > 0)
+        if not large.any():
+            return None
         batch = to_batch(varied.keep(large), self.views.preprocessing, sample.size, epoch, self.seed)
         if self.cache is None:
             return batch

@@ -1,11 +1,14 @@
 """Batches: what augmentation, choice of objects and packing keep and what they change."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from sam_train.data.augmentation import Augmentation
 from sam_train.data.collate import collate
 from sam_train.data.dataset import EvalDataset, TrainDataset
+from sam_train.data.source import all_objects
 from sam_train.data.transforms import resize_sample
 from sam_train.structures import InputError, Preprocessing
 from tests.data.samples import SquaresSource
@@ -49,6 +52,15 @@ def test_masks_move_with_the_image(preprocessing):
         assert batch.images[0, 0][~near].float().mean() < 2  # what has colour is in a mask
 
 
+@pytest.mark.parametrize("preprocessing", [SAM, SAM2, Preprocessing(image_size=96)])
+def test_an_augmentation_that_changes_nothing_gives_the_plain_view(preprocessing):
+    nothing = Augmentation(flip=0, zoom=(1, 1), rotate=0, shear=0, color=0)
+    sample = SquaresSource().read(4)
+    plain, ours = resize_sample(sample, preprocessing), nothing(sample, preprocessing, seed=0)
+    assert torch.equal(ours.labels, plain.labels)
+    assert (ours.image.int() - plain.image.int()).abs().max() <= 1
+
+
 def test_without_augmentation_the_frame_is_the_predictors():
     source = SquaresSource()
     item = train_dataset(augmentation=None)[(0, 3)]
@@ -77,6 +89,33 @@ def test_every_training_image_keeps_an_object():
         dataset = train_dataset(augmentation=augmentation, min_area=min_area)
         for epoch in range(5):
             assert dataset[(epoch, 4)].num_objects >= 1
+
+
+class Speck(SquaresSource):
+    """One object of one pixel, on the first image or on all; it is lost when images are made smaller."""
+
+    def __init__(self, num_specks: int) -> None:
+        super().__init__()
+        self.num_specks = num_specks
+
+    def read(self, index, choose=all_objects, with_image=True):
+        if index >= self.num_specks:
+            return super().read(index, choose, with_image)
+        sample = super().read(0, choose, with_image)
+        sample.labels[0, 1, 1] = 1
+        return replace(sample, plane=torch.zeros(1, dtype=torch.long), value=torch.ones(1, dtype=torch.long))
+
+
+def test_an_image_whose_objects_vanish_leaves_its_place_to_the_next():
+    small = Preprocessing(image_size=16)
+    batch = TrainDataset(Speck(1), small, None, 8, 0, 0)[(0, 0)]
+    assert batch.ids == ("squares/1",)
+    assert batch.masks.flatten(1).any(1).all()
+
+
+def test_images_whose_objects_all_vanish_are_refused():
+    with pytest.raises(InputError, match=r"loader.min_area=4: .* 16 x 16"):
+        TrainDataset(Speck(5), Preprocessing(image_size=16), None, 8, 4, 0)[(0, 0)]
 
 
 def test_an_objects_draws_depend_on_nothing_but_itself():

@@ -19,7 +19,7 @@ from sam_train.tuning.surgery import frozen_parts
 
 
 class DivergenceError(InputError):
-    """The loss stopped being a number; weights and checkpoints are those of before."""
+    """The loss or its gradient stopped being a number; weights and checkpoints are those of before."""
 
 
 class ImageTask(LightningModule):
@@ -53,6 +53,7 @@ class ImageTask(LightningModule):
         self.keep_base = keep_base
         self.protocols = {name: EVALUATION[name] for name in simulator.validated_by()}
         self._num_objects = 0
+        self._samples: list[str] = []  # of the batches of this step
         self._bad_samples: list[str] = []
         self._scores: list[ObjectScore] = []
 
@@ -86,6 +87,7 @@ class ImageTask(LightningModule):
         terms = LossTerms(*(torch.stack(values).sum() for values in zip(*rounds, strict=True)))
         total = self.loss.total(terms)
         self._num_objects += batch.num_objects
+        self._samples.extend(batch.ids)
         if not torch.isfinite(total.detach()):
             self._bad_samples.extend(batch.ids)
         scale = 1 / (batch.num_objects * len(rounds))
@@ -101,32 +103,39 @@ class ImageTask(LightningModule):
         the gradient is the same however the objects were split.
 
         Raises:
-            DivergenceError: On every device, if the loss of any was not finite.
+            DivergenceError: On every device, if the loss of any was not finite, or the gradient is not.
         """
-        state = torch.tensor([float(self._num_objects), float(bool(self._bad_samples))], device=self.device)
-        num_objects, is_bad = self._sum_over_devices(state).tolist()
-        if is_bad:
-            raise DivergenceError(self._divergence())
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        is_bad = torch.full((), bool(self._bad_samples), device=self.device)
+        is_steep = torch.zeros_like(is_bad)
+        if self.trainer.scaler is None:  # a scaler of fp16 gradients tries how far it can go and skips such steps
+            is_steep = ~torch.nn.utils.get_total_norm(gradients).isfinite()
+        count = torch.tensor(float(self._num_objects), device=self.device)
+        num_objects, any_bad, any_steep = self._sum_over_devices(torch.stack([count, is_bad, is_steep])).tolist()
+        if any_bad:
+            raise DivergenceError(self._divergence("loss", self._bad_samples))
+        if any_steep:
+            raise DivergenceError(self._divergence("gradient", self._samples))
         scale = self.trainer.accumulate_grad_batches * self.trainer.world_size / num_objects
-        for group in optimizer.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    parameter.grad.mul_(scale)
+        for gradient in gradients:
+            gradient.mul_(scale)
         self._num_objects = 0
+        self._samples = []
 
     def _sum_over_devices(self, value: Tensor) -> Tensor:
         if self.trainer.world_size > 1:
             torch.distributed.all_reduce(value)
         return value
 
-    def _divergence(self) -> str:
-        samples: list[list[str]] = [self._bad_samples]
+    def _divergence(self, what: str, samples: list[str]) -> str:
+        shares: list[list[str]] = [samples]
         if self.trainer.world_size > 1:
-            samples = [[] for _ in range(self.trainer.world_size)]
-            torch.distributed.all_gather_object(samples, self._bad_samples)
-        names = ", ".join(sorted({name for part in samples for name in part}))
+            shares = [[] for _ in range(self.trainer.world_size)]
+            torch.distributed.all_gather_object(shares, samples)
+        names = ", ".join(sorted({name for share in shares for name in share}))
         return (
-            f"the loss is not finite at step {self.trainer.global_step}, on a batch of: {names}. The last checkpoint "
+            f"the {what} is not finite at step {self.trainer.global_step}, on a batch of: {names}. The last checkpoint "
             "is from before. Look at these images first; then try a lower optim.lr, or trainer.precision=32"
         )
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+from rich.console import Console
 
 from sam_train.inference.interaction import encode
 from sam_train.inference.overlay import grid, panel
@@ -19,11 +21,12 @@ from sam_train.structures import Batch
 from sam_train.tasks.image import ImageTask
 
 
-class ResumePoint(Callback):
+class ResumePoint(Checkpoint):
     """Keeps a checkpoint to go on from: every so often, at the end, and on Ctrl-C as soon as the step is done.
 
-    It is only written between steps, and not where a validation is due, so that a resumed run repeats nothing and
-    leaves nothing out. A second Ctrl-C stops at once.
+    It is only written between optimiser steps, and where a validation is due or an epoch ends, after these, so that a
+    resumed run repeats nothing and leaves nothing out. It belongs after the callback that keeps the best checkpoint,
+    whose state it holds. A second Ctrl-C stops at once.
 
     Args:
         path: Of the checkpoint; replaced as a whole each time.
@@ -34,6 +37,7 @@ class ResumePoint(Callback):
         self.path = Path(path)
         self.seconds = 60 * minutes
         self._is_stopping = False
+        self._awaits_validation = False
         self._saved_at = 0.0
         self._previous_handler: Any = None
 
@@ -51,23 +55,41 @@ class ResumePoint(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save if it is time to.
+        """Save if it is time to and nothing else is due here."""
+        if batch_idx + 1 == trainer.num_training_batches or (batch_idx + 1) % trainer.accumulate_grad_batches:
+            return
+        self._awaits_validation = _validation_is_due(trainer, batch_idx)
+        if not self._awaits_validation:
+            self._save_if_due(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save if it is time to and this was a validation between two steps of an epoch."""
+        if self._awaits_validation:
+            self._awaits_validation = False
+            self._save_if_due(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save if it is time to."""
+        self._save_if_due(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The last weights, tuned longest if not best."""
+        trainer.save_checkpoint(self.path)
+
+    def _save_if_due(self, trainer: Trainer) -> None:
+        """Save if the time is over or Ctrl-C asked for it.
 
         Raises:
-            KeyboardInterrupt: After saving, if Ctrl-C asked for it.
+            KeyboardInterrupt: In the latter case, after saving.
         """
-        if (batch_idx + 1) % trainer.accumulate_grad_batches or _validation_is_due(trainer, batch_idx):
-            return
         is_stopping, is_due = self._agree(trainer, self._is_stopping, time.monotonic() - self._saved_at > self.seconds)
         if is_stopping or is_due:
             trainer.save_checkpoint(self.path)
             self._saved_at = time.monotonic()
         if is_stopping:
+            console = Console(stderr=True, soft_wrap=True, highlight=False, quiet=not trainer.is_global_zero)
+            console.print(f"\nstopped; go on with the same command and resume={self.path.parent}", markup=False)
             raise KeyboardInterrupt
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The last weights, tuned longest if not best."""
-        trainer.save_checkpoint(self.path)
 
     def _on_interrupt(self, number: int, frame: FrameType | None) -> None:
         if self._is_stopping:
@@ -85,11 +107,10 @@ class ResumePoint(Callback):
 
 
 def _validation_is_due(trainer: Trainer, batch_idx: int) -> bool:
-    is_last = batch_idx + 1 == trainer.num_training_batches
     if trainer.check_val_every_n_epoch is None:
         batch_idx = trainer.fit_loop.total_batch_idx
     every = trainer.val_check_batch
-    return is_last or (every is not None and (batch_idx + 1) % int(every) == 0)
+    return trainer.enable_validation and every is not None and (batch_idx + 1) % every == 0
 
 
 class ValidationOverlays(Callback):

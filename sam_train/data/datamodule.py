@@ -44,7 +44,7 @@ class Loading:
             raise InputError(f"loader.batch_size={self.batch_size}, max_objects={self.max_objects}: both at least 1")
 
     def workers(self, num_devices: int) -> int:
-        """Loading processes of each of this many devices."""
+        """Loading processes of each of this many devices, all of one machine."""
         if self.num_workers is not None:
             return self.num_workers
         processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -93,7 +93,7 @@ class SegmentationData(LightningDataModule):
         assert self.cache is not None
         datasets = [self._train_dataset().views, self._val_dataset().views]
         share = self._share()
-        fill(self.cache, datasets, encode, self.loading.batch_size, self.loading.workers(share.world_size), share)
+        fill(self.cache, datasets, encode, self.loading.batch_size, self._workers(), share)
 
     def _train_dataset(self) -> TrainDataset:
         return TrainDataset(
@@ -111,7 +111,9 @@ class SegmentationData(LightningDataModule):
 
     def _eval_dataloader(self, dataset: EvalDataset) -> DataLoader[Batch]:
         share = self._share()
-        images = Subset(dataset, range(share.rank, len(dataset), share.world_size))
+        # Every device has one at least, be it another's: Lightning leaves validation out where there is nothing, and
+        # the others would wait for it.
+        images = Subset(dataset, range(share.rank % len(dataset), len(dataset), share.world_size))
         return DataLoader(images, self.loading.batch_size, collate_fn=collate, **self._options(persistent=False))
 
     def _share(self) -> Share:
@@ -119,8 +121,11 @@ class SegmentationData(LightningDataModule):
             return Share(torch.distributed.get_rank(), torch.distributed.get_world_size())
         return Share()
 
+    def _workers(self) -> int:
+        return self.loading.workers(self.trainer.num_devices if self.trainer else 1)  # those of this machine
+
     def _options(self, persistent: bool) -> dict[str, Any]:
-        num_workers = self.loading.workers(self._share().world_size)
+        num_workers = self._workers()
         return {
             "num_workers": num_workers,
             "persistent_workers": persistent and num_workers > 0,

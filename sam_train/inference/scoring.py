@@ -73,12 +73,12 @@ def score_batch(model: PromptableModel, batch: Batch, protocols: Mapping[str, Pr
 
 
 def gather_scores(scores: list[ObjectScore]) -> list[ObjectScore]:
-    """Those of all processes, in one order; every process gets them all."""
+    """Those of all processes, in one order; every process gets them all. What several have scored counts once."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         shares: list[list[ObjectScore]] = [[] for _ in range(torch.distributed.get_world_size())]
         torch.distributed.all_gather_object(shares, scores)
-        scores = [score for share in shares for score in share]
-    return sorted(scores)
+        scores = [score for share in reversed(shares) for score in share]
+    return sorted({(score.image, score.object, score.prompt): score for score in scores}.values())
 
 
 def mean_scores(scores: Sequence[ObjectScore]) -> dict[str, dict[str, float]]:

@@ -7,15 +7,19 @@ from sam_train.structures import Sample
 
 
 class SquaresSource(Source):
-    """Image i holds i modulo 6 squares, each with its own colour, so that image and masks can be compared."""
+    """Image i holds i modulo 6 squares, each with its own colour, so that image and masks can be compared.
 
-    def __init__(self, num_images: int = 5, size: tuple[int, int] = (60, 90)) -> None:
-        self.ids = [f"squares/{index}" for index in range(num_images)]
+    Images are counted from ``first``.
+    """
+
+    def __init__(self, num_images: int = 5, size: tuple[int, int] = (60, 90), first: int = 0) -> None:
+        self.ids = [f"squares/{first + index}" for index in range(num_images)]
         self.groups = self.ids
         self.size = size
+        self.first = first
 
     def read(self, index, choose=all_objects, with_image=True):
-        number_of_squares = index % 6
+        number_of_squares = (self.first + index) % 6
         image = torch.zeros(3, *self.size, dtype=torch.uint8)
         labels = torch.zeros(1, *self.size, dtype=torch.int32)
         for number in range(number_of_squares):

@@ -1,10 +1,11 @@
-"""One optimiser step on however many processes; run as a script, writes the weights after it."""
+"""One optimiser step on however many processes, validated on one image; run as a script, writes weights and score."""
 
 import sys
 from pathlib import Path
 
 import torch
 
+from tests.data.samples import SquaresSource
 from tests.tasks.runs import make_data, make_task, make_trainer, weights
 
 if __name__ == "__main__":
@@ -16,9 +17,10 @@ if __name__ == "__main__":
         devices=devices,
         strategy=strategy,
         max_steps=1,
-        limit_val_batches=0,
+        val_check_interval=1,
         accumulate_grad_batches=accumulate,
     )
-    trainer.fit(task, make_data(batch_size))
+    trainer.fit(task, make_data(batch_size, val=SquaresSource(1, first=3)))
     if trainer.is_global_zero:
-        torch.save(weights(task), folder / "weights.pt")
+        result = {"weights": weights(task), "iou": trainer.callback_metrics["val/iou"].item()}
+        torch.save(result, folder / "result.pt")

@@ -8,6 +8,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from sam_train.data.augmentation import Augmentation
 from sam_train.data.datamodule import Loading, SegmentationData
+from sam_train.data.source import Source
 from sam_train.losses.sam_loss import SamLoss
 from sam_train.models import build_model
 from sam_train.prompts.simulator import PromptSimulator
@@ -21,10 +22,13 @@ SIZE = 64
 AUGMENTATION = Augmentation()
 
 
-def make_data(batch_size: int, augmentation: Augmentation | None = AUGMENTATION) -> SegmentationData:
+def make_data(
+    batch_size: int, augmentation: Augmentation | None = AUGMENTATION, val: Source | None = None
+) -> SegmentationData:
     source = SquaresSource(num_images=6)
     loading = Loading(batch_size=batch_size, max_objects=3, min_area=4, num_workers=0, augmentation=augmentation)
-    return SegmentationData({"train": source, "val": source}, build_model("sam_nano", SIZE).preprocessing, loading, 0)
+    splits = {"train": source, "val": val or source}
+    return SegmentationData(splits, build_model("sam_nano", SIZE).preprocessing, loading, 0)
 
 
 def make_task(mode="full", keep_base=True, simulator=None, optimization=None) -> ImageTask:

@@ -1,6 +1,7 @@
 """The laws of training: one process equals many, resumed equals uninterrupted, frozen stays frozen."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -32,15 +33,17 @@ def one_step(folder, devices, batch_size, accumulate):
     command = [sys.executable, "-m", "tests.tasks.ddp_step", str(folder), *map(str, (devices, batch_size, accumulate))]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     subprocess.run(command, check=True, env=environment, capture_output=True, timeout=300)
-    return torch.load(folder / "weights.pt", weights_only=True)
+    result = torch.load(folder / "result.pt", weights_only=True)
+    return result["weights"], result["iou"]
 
 
 def test_two_processes_step_as_one(tmp_path):
-    one = one_step(tmp_path / "one", devices=1, batch_size=4, accumulate=1)
-    two = one_step(tmp_path / "two", devices=2, batch_size=2, accumulate=1)
+    one, score = one_step(tmp_path / "one", devices=1, batch_size=4, accumulate=1)
+    two, score_of_two = one_step(tmp_path / "two", devices=2, batch_size=2, accumulate=1)
     start = weights(make_task())
     assert max((one[name] - start[name]).abs().max().item() for name in one) > 1e-5
     assert_same(one, two, 1e-6)
+    assert score == pytest.approx(score_of_two, rel=1e-4)  # of one image: the second process has none of its own
 
 
 def test_accumulated_batches_step_as_one(tmp_path):
@@ -56,13 +59,15 @@ class StopAfter(Callback):
 
     def __init__(self, step: int) -> None:
         self.step = step
+        self.is_done = False
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
-        if trainer.global_step == self.step:
+        if trainer.global_step == self.step and not self.is_done:
+            self.is_done = True  # a second time stops at once
             os.kill(os.getpid(), signal.SIGINT)
 
 
-@pytest.mark.parametrize(("stop_at", "saved_at"), [(0, 1), (3, 5), (4, 5)])
+@pytest.mark.parametrize(("stop_at", "saved_at"), [(0, 1), (3, 4), (4, 5)])
 @pytest.mark.parametrize("mode", ["full", "lora"])
 def test_an_interrupted_run_goes_on_as_if_it_had_not_been(tmp_path, stop_at, saved_at, mode):
     keep_base = mode == "full"
@@ -78,6 +83,31 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(tmp_path, stop_at, sav
     trainer = make_trainer(tmp_path / "part", max_steps=8, val_check_interval=4)
     trainer.fit(second, make_data(2), ckpt_path=path, weights_only=True)
     assert trainer.global_step == 8
+    assert_same(weights(whole), weights(second))
+    best = [torch.load(tmp_path / run / "best.ckpt", weights_only=True) for run in ("whole", "part")]
+    assert best[0]["global_step"] == best[1]["global_step"]
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "options"),
+    [
+        pytest.param(6, {"val_check_interval": 2}, id="one batch an epoch"),
+        pytest.param(6, {"val_check_interval": 1}, id="one batch an epoch, each validated"),
+        pytest.param(3, {"val_check_interval": 1}, id="every batch is validated"),
+        pytest.param(3, {"val_check_interval": 4, "accumulate_grad_batches": 4}, id="a step of two epochs"),
+    ],
+)
+def test_ctrl_c_stops_a_run_on_few_images(tmp_path, capsys, batch_size, options):
+    whole, first, second = make_task(), make_task(), make_task()
+    make_trainer(tmp_path / "whole", **options).fit(whole, make_data(batch_size))
+    with pytest.raises(SystemExit):
+        make_trainer(tmp_path / "part", callbacks=[StopAfter(1)], **options).fit(first, make_data(batch_size))
+    assert f"stopped; go on with the same command and resume={tmp_path}/part\n" in capsys.readouterr().err
+    path = tmp_path / "part" / "last.ckpt"
+    assert torch.load(path, weights_only=True)["global_step"] == 2
+    trainer = make_trainer(tmp_path / "part", **options)
+    trainer.fit(second, make_data(batch_size), ckpt_path=path, weights_only=True)
+    assert trainer.global_step == 4
     assert_same(weights(whole), weights(second))
     best = [torch.load(tmp_path / run / "best.ckpt", weights_only=True) for run in ("whole", "part")]
     assert best[0]["global_step"] == best[1]["global_step"]
@@ -133,6 +163,19 @@ class Poison(Callback):
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         if trainer.global_step == self.step:
             pl_module.model.mask_decoder.iou_token.weight.data.fill_(float("nan"))
+
+
+@pytest.mark.parametrize(("accumulate", "num_named"), [(1, 2), (2, 4)])
+def test_a_gradient_that_is_no_number_stops_the_run_before_it_counts(tmp_path, accumulate, num_named):
+    task = make_task()
+    options = {"accumulate_grad_batches": accumulate, "limit_val_batches": 0}
+    trainer = make_trainer(tmp_path, max_steps=1, **options)
+    task.model.mask_decoder.iou_token.weight.register_hook(lambda gradient: gradient * torch.inf)
+    before = weights(task)
+    with pytest.raises(DivergenceError, match=r"gradient is not finite at step 0") as stopped:
+        trainer.fit(task, make_data(2))
+    assert len(set(re.findall(r"squares/\d", str(stopped.value)))) == num_named
+    assert_same(before, weights(task))
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_names_the_samples(tmp_path):

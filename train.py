@@ -2,4 +2,5 @@
 
 from sam_train.cli.train import main
 
-main()
+if __name__ == "__main__":  # loader workers of some systems import this file
+    main()

@@ -4,31 +4,55 @@ from __future__ import annotations
 
 import hashlib
 import platform
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from hydra.utils import instantiate
+from jaxtyping import Int
 from omegaconf import DictConfig, OmegaConf
-from torch import nn
+from torch import Tensor, nn
 
 from sam_train.checkpoints import load_checkpoint
 from sam_train.data.check import check_sources
 from sam_train.data.datamodule import SegmentationData
+from sam_train.data.source import Source
 from sam_train.models import ImageModel, build_model
 from sam_train.structures import InputError
 
 VERSIONS = ("sam-train", "torch", "lightning", "peft")
+SAFE_TARGETS = {
+    f"sam_train.{place}"
+    for place in (
+        "tuning.surgery.Tuning",
+        "data.folder.FolderData",
+        "data.toy.ToyData",
+        "data.datamodule.Loading",
+        "data.augmentation.Augmentation",
+    )
+}
+"""What a checkpoint may ask to be built: anything else in it would be code of a stranger's choice."""
 
 
 def base_model(config: DictConfig) -> ImageModel:
-    """The model before fine-tuning: the preset's weights, or random ones that depend on the seed alone."""
+    """The model before fine-tuning: the preset's weights, or random ones that depend on the seed alone.
+
+    Raises:
+        InputError: If no weights are named: adapting noise would look like a gain.
+    """
+    preset, weights = config.model.preset, config.model.weights
+    if weights is None:
+        raise InputError(
+            f"model.weights: {preset} comes without weights; the README's table of models links the official ones. "
+            "Then model.weights=<file>, or model.weights=random to train from nothing"
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        model = build_model(config.model.preset, config.model.image_size)
-    if config.model.weights is not None:
-        load_checkpoint(model, config.model.weights)
+        model = build_model(preset, config.model.image_size)
+    if weights != "random":
+        load_checkpoint(model, weights)
     return model
 
 
@@ -41,9 +65,20 @@ def tuned_model(config: DictConfig) -> ImageModel:
     return model
 
 
-def segmentation_data(config: DictConfig, model: ImageModel, is_first: bool = True) -> SegmentationData:
-    """The loaders for a model; the first process checks the data for all."""
+def segmentation_data(
+    config: DictConfig, model: ImageModel, needed: set[str], is_first: bool = True
+) -> SegmentationData:
+    """The loaders for a model; the first process checks the data for all.
+
+    Raises:
+        InputError: If there is no such split as one that is needed, or something is wrong with the data.
+    """
     splits = instantiate(config.data).splits()
+    if missing := [name for name in sorted(needed) if name not in splits or not len(splits[name])]:
+        have = ", ".join(f"{name} ({len(source)})" for name, source in splits.items())
+        raise InputError(
+            f"data: no images for {', '.join(missing)}; there are {have}. See data.split and evaluation.split"
+        )
     if config.data.check and is_first:
         check_sources(splits)
     return SegmentationData(splits, model.preprocessing, instantiate(config.loader), config.seed)
@@ -58,9 +93,34 @@ def fingerprint(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def record(config: DictConfig, base: nn.Module) -> dict[str, Any]:
-    """What a checkpoint says of itself: plain values, enough to build its model again."""
+def image_keys(source: Source) -> Int[Tensor, "n"]:
+    """A number for each image, by which it is recognised in another split."""
+    names = (f"{name}: {source.fingerprint(index)}".encode() for index, name in enumerate(source.ids))
+    digests = (hashlib.blake2b(name, digest_size=8).digest() for name in names)
+    return torch.tensor([int.from_bytes(digest, "big", signed=True) for digest in digests], dtype=torch.long)
+
+
+def require_unseen(checkpoint: Path, source: Source, split: str) -> None:
+    """Refuse to call images held out that a checkpoint was trained on or chosen by.
+
+    Raises:
+        InputError: If there are any.
+    """
+    seen = _read(checkpoint)["sam_train"]["seen"]
+    before = {"test": ("train", "val"), "val": ("train",), "train": ()}[split]
+    for name in before:
+        if count := int(torch.isin(image_keys(source), seen[name]).sum()):
+            raise InputError(
+                f"evaluation.split={split}: {count} of {len(source)} images were in the {name} split that {checkpoint} "
+                "was trained with. Leave data settings as in training (data.root alone may change), or give images "
+                "that it has not seen"
+            )
+
+
+def record(config: DictConfig, base: nn.Module, data: SegmentationData) -> dict[str, Any]:
+    """What a checkpoint says of itself: plain values, enough to build its model again and to know its images."""
     return {
+        "seen": {name: image_keys(data.splits[name]) for name in ("train", "val")},
         "config": OmegaConf.to_container(config, resolve=True),
         "base": fingerprint(base),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in VERSIONS}},
@@ -71,9 +131,22 @@ def trained_config(checkpoint: Path) -> DictConfig:
     """The configuration a checkpoint was trained with.
 
     Raises:
-        InputError: If the file is not a checkpoint of a run.
+        InputError: If the file is not a checkpoint of a run, or asks for anything but this package's own parts.
     """
-    return DictConfig(_read(checkpoint)["sam_train"]["config"])
+    config = _read(checkpoint)["sam_train"]["config"]
+    if foreign := set(_targets(config, ("data", "loader", "tuning"))) - SAFE_TARGETS:
+        raise InputError(
+            f"checkpoint={checkpoint}: it asks for {', '.join(map(str, foreign))}, which no run of ours does"
+        )
+    return DictConfig(config)
+
+
+def _targets(config: Mapping[str, Any], parts: Iterable[str]) -> Iterator[Any]:
+    for part in parts:
+        if part == "_target_":
+            yield config[part]
+        elif isinstance(config[part], Mapping):
+            yield from _targets(config[part], config[part])
 
 
 def _read(checkpoint: Path) -> dict[str, Any]:
@@ -95,6 +168,11 @@ def load_pair(checkpoint: Path, config: DictConfig) -> tuple[ImageModel, ImageMo
     untuned, tuned = base_model(config), tuned_model(config)
     _require_same_base(content["sam_train"], untuned, str(checkpoint))
     state = {name.removeprefix("model."): value for name, value in content["state_dict"].items()}
+    trained = {name for name, parameter in tuned.named_parameters() if parameter.requires_grad}
+    if lost := sorted(trained - state.keys()) or sorted(state.keys() - tuned.state_dict().keys()):
+        raise InputError(
+            f"checkpoint={checkpoint} is damaged: {lost[0]} and {len(lost) - 1} others do not belong or lack"
+        )
     tuned.load_state_dict({**tuned.state_dict(), **state})
     return untuned, tuned
 

@@ -51,8 +51,10 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 def _fail(message: str) -> None:
     from rich.console import Console
+    from rich.text import Text
 
-    Console(stderr=True, soft_wrap=True, highlight=False).print(f"[bold red]error:[/] {message}", markup=True)
+    error = Text.assemble(("error:", "bold red"), f" {message}")  # not markup: file names and patterns have brackets
+    Console(stderr=True, soft_wrap=True, highlight=False).print(error)
     raise SystemExit(2)
 
 

@@ -25,19 +25,33 @@ def evaluate(config: DictConfig) -> None:
     import torch
     from hydra.core.hydra_config import HydraConfig
 
-    from sam_train.cli.build import base_model, segmentation_data, trained_config
+    from sam_train.cli.build import base_model, require_unseen, segmentation_data, trained_config
 
     checkpoint = Path(config.checkpoint)
     trained = trained_config(checkpoint)
-    if "data" in config:
-        trained.data = config.data
+    if config.get("data"):
+        trained.data = _data(config, trained)
     if config.weights is not None:
         trained.model.weights = config.weights
-    trained.loader = OmegaConf.merge(trained.loader, config.loader)
+    trained.loader.update({key: value for key, value in config.loader.items() if value is not None})
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    data = segmentation_data(trained, base_model(trained))
+    data = segmentation_data(trained, base_model(trained), {config.evaluation.split})
+    require_unseen(checkpoint, data.splits[config.evaluation.split], config.evaluation.split)
     run_dir = Path(HydraConfig.get().runtime.output_dir)
     report_on(checkpoint, trained, data, config.evaluation, run_dir, device)
+
+
+def _data(config: DictConfig, trained: DictConfig) -> DictConfig:
+    """The data named on the command line, read as in training wherever nothing else was said."""
+    from hydra.core.hydra_config import HydraConfig
+
+    if config.data._target_ != trained.data._target_:
+        return config.data
+    typed = [override.split("=", 1)[0].lstrip("+") for override in HydraConfig.get().overrides.task]
+    data = trained.data.copy()
+    for key in (name.removeprefix("data.") for name in typed if name.startswith("data.")):
+        OmegaConf.update(data, key, OmegaConf.select(config.data, key))
+    return data
 
 
 def report_on(
@@ -65,11 +79,16 @@ def report_on(
         after = score(tuned.to(device), loader, progress, "tuned")
     if not is_first:
         return
-    report = compare(before, after, len(data.splits[evaluation.split]), evaluation.split)
+    source = data.splits[evaluation.split]
+    split = "val" if source is data.splits.get("val") else evaluation.split  # which may stand in for a missing test
+    report = compare(before, after, len(source), split)
     report.save(folder / "report.json")
     save_overlays(untuned, tuned, data.eval_dataset(evaluation.split), evaluation.overlays, folder / "overlays")
     console.print(report.table())
-    console.print(f"checkpoint  {checkpoint}\nreport      {folder / 'report.json'}\npictures    {folder / 'overlays'}")
+    console.print(
+        f"checkpoint  {checkpoint}\nreport      {folder / 'report.json'}\npictures    {folder / 'overlays'}",
+        markup=False,
+    )
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ def export(config: DictConfig) -> None:
         trained.model.weights = config.weights
     _, tuned = load_pair(checkpoint, trained)
     save_checkpoint(tuned, config.path, config.format, merged_state_dict(tuned))
-    Console().print(f"{trained.model.preset}  {Path(config.path).absolute()}")
+    Console().print(f"{trained.model.preset}  {Path(config.path).absolute()}", markup=False)
 
 
 if __name__ == "__main__":

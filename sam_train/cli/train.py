@@ -33,12 +33,14 @@ def train(config: DictConfig) -> None:
     from sam_train.tuning.surgery import trained_table
 
     _quiet()
+    if Path(str(config.model.weights)).exists():
+        config.model.weights = str(Path(config.model.weights).absolute())  # to be found again from any other folder
     run_dir = Path(HydraConfig.get().runtime.output_dir)
     base = base_model(config)
-    description = record(config, base)
-    resumed = _resume_point(config, description)
     trainer = _trainer(config)
-    data = segmentation_data(config, base, trainer.is_global_zero)
+    data = segmentation_data(config, base, {"train", "val", config.evaluation.split}, trainer.is_global_zero)
+    description = record(config, base, data)
+    resumed = _resume_point(config, description)
     del base
     model = tuned_model(config)
     torch.manual_seed(config.seed)
@@ -48,7 +50,7 @@ def train(config: DictConfig) -> None:
         instantiate(config.loss),
         instantiate(config.optim),
         description,
-        keep_base=config.model.weights is None,
+        keep_base=config.model.weights == "random",
     )
     if trainer.is_global_zero:
         Console().print(trained_table(model))
@@ -83,13 +85,24 @@ def _trainer(config: DictConfig) -> Trainer:
             f"trainer.precision={config.trainer.precision} rounds the weights themselves, and small updates are lost; "
             "bf16-mixed keeps them whole and is as fast"
         )
+    if config.trainer.accelerator == "auto":
+        settings["accelerator"] = "cuda" if torch.cuda.is_available() else "cpu"
+    is_cuda = settings.get("accelerator", config.trainer.accelerator) in ("cuda", "gpu")
     if config.trainer.precision == "auto":
-        bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+        bf16 = is_cuda and torch.cuda.is_bf16_supported(including_emulation=False)
         settings["precision"] = "bf16-mixed" if bf16 else "32-true"
+    if isinstance(config.trainer.val_check_interval, int) and config.trainer.max_steps > 0:
+        settings["val_check_interval"] = _even_interval(config.trainer)
     callbacks = [instantiate(callback) for callback in config.callbacks.values() if callback is not None]
     if "cache" in config:
         callbacks.append(instantiate(config.cache))
     return instantiate(config.trainer, callbacks=callbacks, logger=instantiate(config.logger), **settings)
+
+
+def _even_interval(trainer: DictConfig) -> int:
+    """Batches from one validation to the next, near what was asked, so that the last weights are validated too."""
+    num_batches = trainer.max_steps * trainer.accumulate_grad_batches
+    return max(num_batches // max(round(num_batches / trainer.val_check_interval), 1), 1)
 
 
 def _resume_point(config: DictConfig, description: dict[str, Any]) -> Path | None:
@@ -110,10 +123,13 @@ def _resume_point(config: DictConfig, description: dict[str, Any]) -> Path | Non
     then = torch.load(path, map_location="cpu", weights_only=True)["sam_train"]
     now = OmegaConf.to_container(config, resolve=True)
     assert isinstance(now, dict)
-    for part in ("model", "tuning", "prompts", "loss", "optim", "seed"):
-        if then["config"][part] != now[part]:
+    for part in ("model", "tuning", "prompts", "loss", "optim", "seed", "data", "loader"):
+        before, after = then["config"][part], now[part]
+        if part == "loader":  # what it yields does not depend on who prepares it
+            before, after = ({**settings, "num_workers": None} for settings in (before, after))
+        if before != after:
             raise InputError(
-                f"resume={config.resume}: that run had {part}={then['config'][part]}, this command has {now[part]}; "
+                f"resume={config.resume}: that run had {part}={before}, this command has {after}; "
                 "repeat the command it was started with"
             )
     if then["base"] != description["base"]:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from lightning import Callback
@@ -109,6 +110,9 @@ def test_resuming_with_another_model_is_refused(trained, monkeypatch, capsys):
         (["data=folder", "data.root=nowhere"], "nowhere"),
         (["model.image_size=100"], "multiples of 16"),
         (["trainer.precision=bf16-true"], "bf16-mixed"),
+        (["model=sam_vit_b"], "model.weights=random"),
+        (["evaluation.split=tset"], "no images for tset"),
+        (["data=folder", "data.root='no[where]'"], "no[where]"),
     ],
 )
 def test_mistakes_are_named_without_a_traceback(arguments, expected, monkeypatch, capsys, tmp_path):
@@ -144,3 +148,35 @@ def test_help_lists_the_choices():
     assert done.returncode == 0
     for choice in ("sam_vit_b", "lora", "folder", "clicks"):
         assert choice in done.stdout
+
+
+def write_squares(folder: Path, num_images: int) -> None:
+    for part in ("images", "masks"):
+        (folder / part).mkdir(parents=True)
+    for index in range(num_images):
+        labels = np.zeros((64, 64), np.uint8)
+        labels[8 : 24 + index, 10:40] = 1
+        Image.fromarray(labels * 200).save(folder / "images" / f"{index}.png")
+        Image.fromarray(labels).save(folder / "masks" / f"{index}.png")
+
+
+def test_images_that_trained_are_not_called_held_out(tmp_path, monkeypatch, capsys):
+    write_squares(tmp_path / "squares", 6)
+    data = ["data=folder", f"data.root={tmp_path}/squares"]
+    short = [argument for argument in SMALL if not argument.startswith("data.")]
+    run("train", monkeypatch, *short, *data, "data.split=[0.5,0.25,0.25]", f"hydra.run.dir={tmp_path}/run")
+    evaluate = [f"checkpoint={tmp_path}/run/best.ckpt", *data, f"hydra.run.dir={tmp_path}/again"]
+    run("evaluate", monkeypatch, *evaluate)
+    assert assert_report(tmp_path / "again") == assert_report(tmp_path / "run")
+    with pytest.raises(SystemExit):
+        run("evaluate", monkeypatch, *evaluate, "data.split=[0,0,1]")
+    assert "3 of 6 images were in the train split" in capsys.readouterr().err
+
+
+def test_a_checkpoint_cannot_name_code_of_its_own(trained, tmp_path, monkeypatch, capsys):
+    content = torch.load(trained / "best.ckpt", weights_only=True)
+    content["sam_train"]["config"]["loader"]["augmentation"]["_target_"] = "os.getcwd"
+    torch.save(content, tmp_path / "foreign.ckpt")
+    with pytest.raises(SystemExit):
+        run("export", monkeypatch, f"checkpoint={tmp_path}/foreign.ckpt", f"path={tmp_path}/out")
+    assert "os.getcwd" in capsys.readouterr().err

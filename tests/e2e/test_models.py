@@ -23,7 +23,7 @@ pytestmark = [
 )
 def test_a_model_trains_is_evaluated_and_saved(model, tuning, tmp_path, monkeypatch):
     short = ["trainer.max_steps=2", "data.num_test=1", "prompts=box", f"hydra.run.dir={tmp_path}/run"]
-    run("train", monkeypatch, *SMALL, *short, f"model={model}", f"tuning={tuning}")
+    run("train", monkeypatch, *SMALL, *short, f"model={model}", "model.weights=random", f"tuning={tuning}")
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     assert report["tuned"] != report["untuned"]
     checkpoint = tmp_path / "run" / "best.ckpt"

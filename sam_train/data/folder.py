@@ -79,7 +79,6 @@ class FolderData:
             if rows := [row for row, found in enumerate(assigned) if found == split]:
                 splits[split] = FolderSource(
                     ids=tuple(pairs[row].id for row in rows),
-                    groups=tuple(groups[row] for row in rows),
                     pairs=tuple(pairs[row] for row in rows),
                     objects=self.objects,
                     allow_empty=self.allow_empty,

@@ -27,7 +27,6 @@ class FolderSource(Source):
 
     Attributes:
         ids: Per image, its path below the images folder without suffix, after the split's name in split folders.
-        groups: Per image, its group.
         pairs: Per image, its files.
         objects: What a mask file holds, see :class:`sam_train.data.folder.FolderData`.
         allow_empty: Whether a mask may be without objects; only :meth:`problems` asks.
@@ -35,7 +34,6 @@ class FolderSource(Source):
     """
 
     ids: Sequence[str]
-    groups: Sequence[str]
     pairs: Sequence[Pair]
     objects: Objects = "labels"
     allow_empty: bool = False

@@ -29,12 +29,9 @@ class Source(ABC):
 
     Attributes:
         ids: Per image, a name that is unique in the dataset.
-        groups: Per image, what must stay together when scores are resampled: a patient, a slide, a video. An image
-            that belongs to no group is its own.
     """
 
     ids: Sequence[str]
-    groups: Sequence[str]
 
     def __len__(self) -> int:
         return len(self.ids)

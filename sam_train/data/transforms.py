@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
@@ -38,12 +38,3 @@ def resize_sample(sample: Sample, preprocessing: Preprocessing) -> Sample:
         image = sample.image.new_empty(0, height, width)
     labels = TF.resize(sample.labels, [height, width], TF.InterpolationMode.NEAREST_EXACT)
     return replace(sample, image=image, labels=labels)
-
-
-def preprocess_image(image: UInt8[Tensor, "3 h w"], preprocessing: Preprocessing) -> Float[Tensor, "1 3 S S"]:
-    """One image to the encoder's input, as the official predictors make it."""
-    resized = resize_image(image, preprocessing)
-    height, width = resized.shape[-2:]
-    side = preprocessing.image_size
-    padded = TF.pad(resized, [0, 0, side - width, side - height])
-    return preprocessing.normalize(padded[None], torch.tensor([[height, width]]))

@@ -10,10 +10,10 @@ from transformers import SamConfig, SamModel, SamProcessor
 from sam_train.checkpoints import load_checkpoint, save_checkpoint
 from sam_train.checkpoints.huggingface import from_huggingface, huggingface_names, layout_of, to_huggingface
 from sam_train.checkpoints.huggingface_sam import SAM_RENAMES
-from sam_train.data.transforms import preprocess_image
 from sam_train.models import build_model
 from sam_train.structures import Prompts
 from tests.checkpoints.tiny import CONFIG, at_size, build, randomize, same_weights
+from tests.parity.preprocess import preprocess_image
 from tests.parity.reference import ROOT, needs_reference
 
 # What transformers writes of itself, of its training and of what it derives from the rest.

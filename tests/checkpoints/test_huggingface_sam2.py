@@ -11,10 +11,10 @@ from transformers import Sam2Config, Sam2Model, Sam2Processor, Sam2VideoConfig, 
 from sam_train.checkpoints import load_checkpoint, save_checkpoint
 from sam_train.checkpoints.huggingface import huggingface_names, layout_of, to_huggingface
 from sam_train.checkpoints.huggingface_sam2 import SAM2_RENAMES
-from sam_train.data.transforms import preprocess_image
 from sam_train.models import PRESETS, build_model
 from sam_train.structures import InputError, Prompts
 from tests.checkpoints.tiny import SAM2_CONFIG, at_size, build, randomize, same_weights
+from tests.parity.preprocess import preprocess_image
 
 VERSIONS = pytest.mark.parametrize("config", [SAM2_CONFIG, replace(SAM2_CONFIG, version="2.0")], ids=["2.1", "2.0"])
 COPY = "prompt_encoder.shared_embedding.positional_embedding"

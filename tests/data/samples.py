@@ -14,7 +14,6 @@ class SquaresSource(Source):
 
     def __init__(self, num_images: int = 5, size: tuple[int, int] = (60, 90), first: int = 0) -> None:
         self.ids = [f"squares/{first + index}" for index in range(num_images)]
-        self.groups = self.ids
         self.size = size
         self.first = first
 

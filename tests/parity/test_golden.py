@@ -11,10 +11,10 @@ import torch
 from torch.testing import assert_close
 
 from sam_train.checkpoints import load_checkpoint
-from sam_train.data.transforms import preprocess_image
 from sam_train.models import PRESETS, ImageModel, build_model
 from sam_train.models.sam2.sam2 import Sam2
 from sam_train.structures import ImageFeatures, MaskPrediction, PointLabel, Prompts
+from tests.parity.preprocess import preprocess_image
 from tests.parity.reference import ROOT, Reference, formula, needs_reference, python_slice
 
 pytestmark = needs_reference

@@ -102,7 +102,6 @@ class ToySource(Source):
         self.seed = seed
         self.split = split
         self.ids = Names(f"toy-{domain}/{split}/", num_images)
-        self.groups = self.ids
 
     def read(self, index: int, choose: Choose = all_objects, with_image: bool = True) -> Sample:
         """One image. Objects with fewer than 16 visible pixels of a 256 px image are in it but not among its masks."""

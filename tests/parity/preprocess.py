@@ -1,0 +1,15 @@
+"""The input as the official predictors make it, all in floating point; batches travel in 8 bit."""
+
+import torch
+from torchvision.transforms.v2 import functional as TF
+
+from sam_train.data.transforms import resize_image
+
+
+def preprocess_image(image, preprocessing):
+    """One image (3 h w, 8 bit) to the encoder's input."""
+    resized = resize_image(image, preprocessing)
+    height, width = resized.shape[-2:]
+    side = preprocessing.image_size
+    padded = TF.pad(resized, [0, 0, side - width, side - height])
+    return preprocessing.normalize(padded[None], torch.tensor([[height, width]]))

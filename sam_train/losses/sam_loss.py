@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from sam_train.structures import InputError, MaskPrediction, downscale_masks, resize_logits
 
@@ -19,6 +21,15 @@ class LossTerms(NamedTuple):
     dice: Float[Tensor, ""]
     iou: Float[Tensor, ""]
     object_score: Float[Tensor, ""]
+
+
+class _Compared(NamedTuple):
+    focal: Float[Tensor, "P M"]
+    dice: Float[Tensor, "P M"]
+    iou: Float[Tensor, "P M"]
+
+
+MAX_VALUES = 2**22  # of upsampled masks that are compared at a time: 16 MB in float32, and some ten times that within
 
 
 @dataclass(frozen=True)
@@ -82,36 +93,47 @@ class SamLoss:
                 where no score is trained, its mask learns to be empty.
         """
         prediction = prediction.to(torch.promote_types(prediction.logits.dtype, torch.float32))
-        logits = resize_logits(prediction.logits, (targets.shape[-2], targets.shape[-1]))
-        focal, dice, actual_iou = self._compare(logits, targets[:, None].expand_as(logits))
-        error = prediction.iou - actual_iou
+        with torch.no_grad():  # only the best candidate's mask learns, so only it needs gradients
+            compared = self._compare(prediction.logits, targets)
+            best = (self.mask * compared.focal + self.dice * compared.dice).argmin(dim=1, keepdim=True)
+        chosen = self._compare(prediction.logits.take_along_dim(best[..., None, None], dim=1), targets)
+        error = prediction.iou - compared.iou
         iou = error.abs() if self.iou_error == "l1" else error.square()
-        best = (self.mask * focal + self.dice * dice).argmin(dim=1, keepdim=True)
         is_present = targets.flatten(1).any(dim=1)
         has_score = prediction.object_score is not None and self.object_score > 0
         learns = is_present if has_score else torch.ones_like(is_present)
         iou = iou.mean(dim=1) if self.iou_of == "all" else iou.gather(1, best)[:, 0]
         return LossTerms(
-            mask=(focal.gather(1, best)[:, 0] * learns).sum(),
-            dice=(dice.gather(1, best)[:, 0] * learns).sum(),
+            mask=(chosen.focal[:, 0] * learns).sum(),
+            dice=(chosen.dice[:, 0] * learns).sum(),
             iou=(iou * learns).sum(),
             object_score=self._object_score(prediction, is_present),
         )
 
-    def _compare(
-        self, logits: Float[Tensor, "P M h w"], targets: Bool[Tensor, "P M h w"]
-    ) -> tuple[Float[Tensor, "P M"], Float[Tensor, "P M"], Float[Tensor, "P M"]]:
+    def _compare(self, logits: Float[Tensor, "P M h w"], targets: Bool[Tensor, "P H W"]) -> _Compared:
+        """Masks brought to the targets' resolution, a few objects at a time if they are many or large."""
+        num_objects = max(MAX_VALUES // (logits.shape[1] * targets.shape[-2] * targets.shape[-1]), 1)
+        parts = list(zip(logits.split(num_objects), targets.split(num_objects), strict=True))
+        if len(parts) == 1:
+            return self._compare_part(*parts[0])
+        # Each part is made again for its gradient, so that never more than one of them is in memory.
+        run = partial(checkpoint, self._compare_part, use_reentrant=False, preserve_rng_state=False)
+        return _Compared(*(torch.cat(values) for values in zip(*(run(*part) for part in parts), strict=True)))
+
+    def _compare_part(self, logits: Float[Tensor, "P M h w"], targets: Bool[Tensor, "P H W"]) -> _Compared:
         # Imported here: each takes seconds, and --help and the tests of other rooms need neither.
         from monai.losses.dice import DiceLoss
         from torchvision.ops import sigmoid_focal_loss
 
+        logits = resize_logits(logits, (targets.shape[-2], targets.shape[-1]))
+        targets = targets[:, None].expand_as(logits)
         truth = targets.to(logits.dtype)
         focal = sigmoid_focal_loss(logits, truth, self.focal_alpha, self.focal_gamma).mean(dim=(2, 3))
         dice = DiceLoss(sigmoid=True, smooth_nr=1.0, smooth_dr=1.0, reduction="none")(logits, truth).flatten(1)
         predicted = logits > 0
         intersection = (predicted & targets).sum(dim=(2, 3))
         union = (predicted | targets).sum(dim=(2, 3))
-        return focal, dice, intersection / union.clamp(min=1)
+        return _Compared(focal, dice, intersection / union.clamp(min=1))
 
     def _object_score(self, prediction: MaskPrediction, is_present: Bool[Tensor, "P"]) -> Float[Tensor, ""]:
         if prediction.object_score is None:

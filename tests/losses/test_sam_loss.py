@@ -120,3 +120,36 @@ def test_full_resolution_compares_at_the_masks_own():
 def test_an_unknown_choice_is_refused():
     with pytest.raises(InputError, match=r"loss\.scale"):
         SamLoss(scale=3)
+
+
+@pytest.mark.parametrize("candidates", [1, 3])
+def test_comparing_a_few_objects_at_a_time_changes_neither_value_nor_gradient(candidates, monkeypatch):
+    prediction, _ = random_prediction(5, 2)
+    masks = torch.rand(5, 64, 64, generator=torch.Generator().manual_seed(0)) > 0.5
+    masks[3] = False
+    loss = SamLoss(scale=4)
+    results = []
+    for max_values in (1, 2 * candidates * 64 * 64, 2**40):
+        monkeypatch.setattr("sam_train.losses.sam_loss.MAX_VALUES", max_values)
+        inputs = [
+            values.clone().requires_grad_()
+            for values in (prediction.logits[:, :candidates], prediction.iou[:, :candidates], prediction.object_score)
+        ]
+        total = loss.total(loss(MaskPrediction(*inputs), loss.targets(masks)))
+        results.append((total, *torch.autograd.grad(total, inputs)))
+    for result in results[:-1]:
+        torch.testing.assert_close(result, results[-1], rtol=1e-12, atol=1e-14)
+
+
+def test_only_the_best_candidate_learns_its_mask_and_all_their_estimates():
+    prediction, targets = random_prediction(4, 5)
+    logits, iou = prediction.logits.requires_grad_(), prediction.iou.requires_grad_()
+    loss = SamLoss()
+    loss.total(loss(MaskPrediction(logits, iou), targets)).backward()
+    cost = torch.zeros(4, 3)
+    for i, m in torch.cartesian_prod(torch.arange(4), torch.arange(3)).tolist():
+        terms = loss(MaskPrediction(logits[i : i + 1, m : m + 1], iou[i : i + 1, m : m + 1]), targets[i : i + 1])
+        cost[i, m] = (loss.mask * terms.mask + loss.dice * terms.dice).detach()
+    learns = logits.grad.flatten(2).abs().sum(dim=2) > 0
+    assert torch.equal(learns.nonzero()[:, 1], cost.argmin(dim=1))
+    assert (iou.grad != 0).all()

@@ -21,18 +21,18 @@ from sam_train.losses.sam_loss import SamLoss
 from sam_train.structures import MaskPrediction, resize_logits
 
 
-def ours(scale: int, num_objects: int) -> Step:
+def ours(resolution: int, num_objects: int) -> Step:
     """Loss and gradient of ``sam_train``."""
     prediction, masks = inputs(num_objects)
-    loss = SamLoss(scale=scale)  # pyright: ignore[reportArgumentType]
+    loss = SamLoss(resolution=resolution)
     targets = loss.targets(masks)
     return partial(run, lambda: loss.total(loss(prediction, targets)), prediction)
 
 
-def plain(scale: int, num_objects: int) -> Step:
+def plain(resolution: int, num_objects: int) -> Step:
     """The same terms for all objects and candidates at once, the best candidate picked afterwards, as SAM 2 trains."""
     prediction, masks = inputs(num_objects)
-    loss = SamLoss(scale=scale)  # pyright: ignore[reportArgumentType]
+    loss = SamLoss(resolution=resolution)
     targets = loss.targets(masks)
 
     def total() -> Tensor:
@@ -72,15 +72,18 @@ def main() -> None:
     table = Table(title=f"loss of {arguments.objects} objects x 3 candidates at {SIDE} px, {machine()}")
     for column in ("masks compared at", "plain s", "ours s", "times", "plain MB", "ours MB", "share"):
         table.add_column(column, justify="right")
-    for scale in (1, 4):
-        builds = {"plain": partial(plain, scale, arguments.objects), "ours": partial(ours, scale, arguments.objects)}
+    for resolution in (SIDE // 4, SIDE):
+        builds = {
+            "plain": partial(plain, resolution, arguments.objects),
+            "ours": partial(ours, resolution, arguments.objects),
+        }
         steps = {name: build() for name, build in builds.items()}
         for one, other in zip(steps["plain"](), steps["ours"](), strict=True):  # pyright: ignore[reportArgumentType]
             torch.testing.assert_close(one, other)
         time = seconds(steps, arguments.rounds)
         memory = {name: peak_megabytes(build) for name, build in builds.items()}
         table.add_row(
-            f"{SIDE // 4 * scale} px",
+            f"{resolution} px",
             *(f"{time[name]:.2f}" for name in builds),
             f"{time['plain'] / time['ours']:.2f}",
             *(f"{memory[name]:.0f}" for name in builds),

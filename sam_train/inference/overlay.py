@@ -42,9 +42,10 @@ def panel(
     """
     size = (image.shape[-2], image.shape[-1])
     if masks is not None and len(masks):
-        outlines = masks & ~_eroded(masks)
+        seen = _small_on_top(masks)
+        outlines = seen & ~_eroded(seen)
         colors = object_colors(len(masks))
-        image = draw_segmentation_masks(image, masks, alpha=0.35, colors=colors)
+        image = draw_segmentation_masks(image, seen, alpha=0.35, colors=colors)
         image = draw_segmentation_masks(image, outlines, alpha=0.9, colors=colors)
     scale = PANEL_SIDE / max(size)
     picture = Image.fromarray(np.ascontiguousarray(image.permute(1, 2, 0).numpy()))
@@ -54,6 +55,16 @@ def panel(
         one = preprocessing.scale_points(torch.ones(2), size)
         _draw_prompts(ImageDraw.Draw(picture), prompts, (prompts.points + 0.5) / one * scale)
     return picture
+
+
+def _small_on_top(masks: Bool[Tensor, "P h w"]) -> Bool[Tensor, "P h w"]:
+    """Each pixel to the smallest object there, so that parts are seen before their wholes."""
+    seen = torch.zeros_like(masks)
+    free = torch.ones_like(masks[0])
+    for index in masks.flatten(1).sum(1).argsort().tolist():
+        seen[index] = masks[index] & free
+        free &= ~masks[index]
+    return seen
 
 
 def _eroded(masks: Bool[Tensor, "P h w"]) -> Bool[Tensor, "P h w"]:

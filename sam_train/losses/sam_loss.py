@@ -51,7 +51,8 @@ class SamLoss:
         iou_of: Which candidates learn their IoU estimate: ``all``, or only the ``best``.
         object_alpha: As ``focal_alpha``, for the object score.
         object_gamma: As ``focal_gamma``, for the object score.
-        scale: Masks are compared at this many times the logits' resolution (1: a quarter of the input, 4: the input).
+        resolution: Masks are compared on a grid of this side at least, or the input's if that is smaller: 256 is the
+            logits' own side at an input of 1024, and every pixel at one of 256; 1024 is how SAM 2 was trained.
     """
 
     mask: float = 20.0
@@ -64,10 +65,10 @@ class SamLoss:
     iou_of: Literal["all", "best"] = "all"
     object_alpha: float = -1.0
     object_gamma: float = 0.0
-    scale: Literal[1, 2, 4] = 1
+    resolution: int = 256
 
     def __post_init__(self) -> None:
-        for name, allowed in {"iou_error": ("l1", "l2"), "iou_of": ("all", "best"), "scale": (1, 2, 4)}.items():
+        for name, allowed in {"iou_error": ("l1", "l2"), "iou_of": ("all", "best")}.items():
             if getattr(self, name) not in allowed:
                 raise InputError(f"loss.{name}={getattr(self, name)!r}, possible are {', '.join(map(str, allowed))}")
 
@@ -82,7 +83,9 @@ class SamLoss:
 
     def targets(self, masks: Bool[Tensor, "P S S"]) -> Bool[Tensor, "P h w"]:
         """The truth at the resolution at which it is compared; once for all rounds of a step."""
-        return downscale_masks(masks, masks.shape[-1] // 4 * self.scale)
+        side = masks.shape[-1]
+        scale = next((scale for scale in (1, 2) if side // 4 * scale >= self.resolution), 4)
+        return downscale_masks(masks, side // 4 * scale)
 
     def __call__(self, prediction: MaskPrediction, targets: Bool[Tensor, "P h w"]) -> LossTerms:
         """The terms of one round of prompts.
@@ -93,10 +96,14 @@ class SamLoss:
                 where no score is trained, its mask learns to be empty.
         """
         prediction = prediction.to(torch.promote_types(prediction.logits.dtype, torch.float32))
-        with torch.no_grad():  # only the best candidate's mask learns, so only it needs gradients
-            compared = self._compare(prediction.logits, targets)
-            best = (self.mask * compared.focal + self.dice * compared.dice).argmin(dim=1, keepdim=True)
-        chosen = self._compare(prediction.logits.take_along_dim(best[..., None, None], dim=1), targets)
+        if prediction.logits.shape[1] == 1:
+            compared = chosen = self._compare(prediction.logits, targets)
+            best = torch.zeros_like(compared.iou, dtype=torch.long)
+        else:
+            with torch.no_grad():  # only the best candidate's mask learns, so only it needs gradients
+                compared = self._compare(prediction.logits, targets)
+                best = (self.mask * compared.focal + self.dice * compared.dice).argmin(dim=1, keepdim=True)
+            chosen = self._compare(prediction.logits.take_along_dim(best[..., None, None], dim=1), targets)
         error = prediction.iou - compared.iou
         iou = error.abs() if self.iou_error == "l1" else error.square()
         is_present = targets.flatten(1).any(dim=1)

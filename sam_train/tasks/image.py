@@ -144,15 +144,23 @@ class ImageTask(LightningModule):
         self._scores.extend(score_batch(self.model, batch, self.protocols))
 
     def on_validation_epoch_end(self) -> None:
-        """Means over all objects of all devices."""
+        """Means over all objects of all devices.
+
+        Raises:
+            InputError: If there are none to choose the best checkpoint by.
+        """
         scores = gather_scores(self._scores)
         self._scores = []
         means = mean_scores(scores)
+        if not means:
+            raise InputError(
+                "no validation image has an object as large as loader.min_area asks (in pixels of the model's input): "
+                "lower it, raise model.image_size, or give validation images with larger objects"
+            )
         for prompt, values in means.items():
             self.log(f"val/iou_{prompt}", values["iou"])
             self.log(f"val/dice_{prompt}", values["dice"])
-        if means:
-            self.log("val/iou", sum(values["iou"] for values in means.values()) / len(means), prog_bar=True)
+        self.log("val/iou", sum(values["iou"] for values in means.values()) / len(means), prog_bar=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what cannot be read again from elsewhere, and the record."""

@@ -105,12 +105,18 @@ def test_candidates_that_repeat_the_single_mask_cost_what_it_costs():
     torch.testing.assert_close(SamLoss()(thrice, targets), SamLoss()(single, targets))
 
 
+@pytest.mark.parametrize(
+    ("side", "resolution", "expected"),
+    [(1024, 256, 256), (512, 256, 256), (256, 256, 256), (320, 256, 320), (64, 256, 64), (64, 32, 32), (64, 1, 16)],
+)
+def test_masks_are_compared_at_the_resolution_asked_for_or_the_inputs_own(side, resolution, expected):
+    assert SamLoss(resolution=resolution).targets(torch.ones(1, side, side).bool()).shape == (1, expected, expected)
+
+
 def test_full_resolution_compares_at_the_masks_own():
     prediction, _ = random_prediction(2, 1)
     masks = torch.rand(2, 64, 64) > 0.5
-    assert SamLoss(scale=4).targets(masks).shape == (2, 64, 64)
-    assert [SamLoss(scale=scale).targets(masks).shape[-1] for scale in (1, 2)] == [16, 32]
-    full = SamLoss(scale=4)(prediction, SamLoss(scale=4).targets(masks))
+    full = SamLoss()(prediction, SamLoss().targets(masks))
     upsampled = MaskPrediction(
         torch.nn.functional.interpolate(prediction.logits, (64, 64), mode="bilinear"), prediction.iou
     )
@@ -118,8 +124,8 @@ def test_full_resolution_compares_at_the_masks_own():
 
 
 def test_an_unknown_choice_is_refused():
-    with pytest.raises(InputError, match=r"loss\.scale"):
-        SamLoss(scale=3)
+    with pytest.raises(InputError, match=r"loss\.iou_of"):
+        SamLoss(iou_of="worst")
 
 
 @pytest.mark.parametrize("candidates", [1, 3])
@@ -127,7 +133,7 @@ def test_comparing_a_few_objects_at_a_time_changes_neither_value_nor_gradient(ca
     prediction, _ = random_prediction(5, 2)
     masks = torch.rand(5, 64, 64, generator=torch.Generator().manual_seed(0)) > 0.5
     masks[3] = False
-    loss = SamLoss(scale=4)
+    loss = SamLoss()
     results = []
     for max_values in (1, 2 * candidates * 64 * 64, 2**40):
         monkeypatch.setattr("sam_train.losses.sam_loss.MAX_VALUES", max_values)

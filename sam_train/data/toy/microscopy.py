@@ -73,10 +73,10 @@ def tissue(canvas: Canvas, rng: np.random.Generator) -> UInt8[np.ndarray, "3 h w
         rim_width=1.0,
         softness=between(rng, 0.3, 0.8),
     )
-    size, number = log_between(rng, 0.02, 0.045), log_count(rng, 12, 80)
+    size, number = log_between(rng, 0.045, 0.1), log_count(rng, 6, 24)
     oval = Kind(outlines.ellipse, nucleus, variation=0.06)
     wall = Material(0.55 * pink + 0.45 * purple, tint=0.03, texture=Texture("grain9"))
-    scatter(canvas, [Gland(wall, gap, oval, size)], count(rng, 0, 4), between(rng, 0.1, 0.35), "apart", rng)
+    scatter(canvas, [Gland(wall, gap, oval, size)], count(rng, 0, 3), between(rng, 0.1, 0.35), "apart", rng)
     spindle = replace(oval, family=outlines.leaf, angle=rng.random() * np.pi)
     placement: Placement = pick(rng, ("touching", "touching", "apart"))
     scatter(canvas, [oval, oval, spindle], number, number * np.pi * size**2 * 1.3, placement, rng)

@@ -69,6 +69,7 @@ def _quiet() -> None:
         ".*smaller than the logging interval",  # steps count here, not epochs
         ".*in eval mode at the start of training",  # frozen parts
         ".*exists and is not empty",  # the run's folder
+        ".*isinstance.treespec, LeafSpec",  # Lightning's own use of torch
     ):
         warnings.filterwarnings("ignore", message)
 

@@ -62,7 +62,7 @@ def merged_state_dict(model: nn.Module) -> dict[str, Tensor]:
     The model itself is left as it is. Without adapters, simply its state dict.
     """
     state = {}
-    adapted = _adapted_layers(model)
+    adapted = adapted_layers(model)
     for name, value in model.state_dict().items():
         if any(name.startswith(f"{layer}.") and ".lora_" in name for layer in adapted):
             continue
@@ -73,5 +73,6 @@ def merged_state_dict(model: nn.Module) -> dict[str, Tensor]:
     return state
 
 
-def _adapted_layers(model: nn.Module) -> Mapping[str, nn.Module]:
+def adapted_layers(model: nn.Module) -> Mapping[str, nn.Module]:
+    """The layers with adapters, by name."""
     return {name: module for name, module in model.named_modules() if hasattr(module, "lora_A")}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,7 +14,7 @@ from torch import nn
 from sam_train.models.encoder_block import EncoderBlock, encoder_blocks
 from sam_train.models.promptable import PromptableModel
 from sam_train.structures import InputError
-from sam_train.tuning.lora import add_lora
+from sam_train.tuning.lora import adapted_layers, add_lora
 
 Mode = Literal["frozen", "lora", "full"]
 
@@ -99,7 +101,7 @@ def frozen_parts(model: nn.Module) -> list[nn.Module]:
 
 
 def trained_table(model: PromptableModel) -> Table:
-    """What trains and how much of it, part by part, for a terminal."""
+    """What trains and how much of it, part by part, with the layers that adapters were put on; for a terminal."""
     num_unused = sum(math.prod(shape) for _, shape in model.unused_shapes)
     unused = f"and {num_unused:,} weights that images do not need, kept for the checkpoint" if num_unused else None
     table = Table(title="what trains", caption=unused)
@@ -110,4 +112,18 @@ def trained_table(model: PromptableModel) -> Table:
         trained = sum(parameter.numel() for parameter in part.parameters() if parameter.requires_grad)
         if total:
             table.add_row(name, f"{trained:,}", f"{total:,}", f"{trained / total:.1%}")
+        for kind, layers in _alike(adapted_layers(part)).items() if part is not model else ():
+            adapters = [value for layer in layers for key, value in layer.named_parameters() if "lora_" in key]
+            layers_total = sum(parameter.numel() for layer in layers for parameter in layer.parameters())
+            added = sum(parameter.numel() for parameter in adapters)
+            cells = f"{added:,}", f"{layers_total:,}", f"{added / layers_total:.1%}"
+            table.add_row(f"  {len(layers)} x LoRA on {kind}", *cells, style="dim")
     return table
+
+
+def _alike(layers: Mapping[str, nn.Module]) -> dict[str, list[nn.Module]]:
+    """Layers of the same name in different blocks."""
+    kinds: dict[str, list[nn.Module]] = {}
+    for name, layer in layers.items():
+        kinds.setdefault(re.sub(r"\d+", "*", name), []).append(layer)
+    return kinds

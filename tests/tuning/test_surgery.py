@@ -106,3 +106,19 @@ def test_the_table_counts_what_computes_and_names_what_does_not(name, parts, tot
     assert table.row_count == parts + 1
     assert list(table.columns[2].cells)[-1] == total
     assert unused in table.caption if unused else table.caption is None
+
+
+@pytest.mark.parametrize(
+    ("name", "targets", "matched"),
+    [
+        ("sam_nano", "attention", ["10 x LoRA on blocks.*.attn.qkv", "10 x LoRA on blocks.*.attn.proj"]),
+        ("sam2.1_hiera_tiny", r".*\.qkv", ["12 x LoRA on trunk.blocks.*.attn.qkv"]),
+    ],
+)
+def test_the_table_names_the_layers_that_were_matched(name, targets, matched):
+    model = build(name)
+    Tuning("lora", targets=targets).apply(model)
+    table = trained_table(model)
+    assert [cell.strip() for cell in table.columns[0].cells if "LoRA" in cell] == matched
+    counts = [int(cell.replace(",", "")) for cell in table.columns[1].cells]
+    assert sum(counts[1 : 1 + len(matched)]) == counts[0]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Literal, get_args
 
 import torch
@@ -23,6 +21,7 @@ from sam_train.checkpoints.meta import EXTRAS, find_weights, official_content
 from sam_train.checkpoints.position_tables import table_input_size, table_shapes, tables_at_input_size
 from sam_train.checkpoints.reading import Checkpoint, read_checkpoint
 from sam_train.checkpoints.report import Mismatch, group_names, guess
+from sam_train.checkpoints.writing import Write, write_files, write_json
 from sam_train.models import ImageModel
 from sam_train.models.sam.sam import Sam
 from sam_train.models.sam2.sam2 import Sam2
@@ -126,9 +125,9 @@ def save_checkpoint(
     if path.exists() and path.is_dir() != (format == "huggingface"):
         raise InputError(f"{path} is {'a folder' if path.is_dir() else 'a file'}, format={format!r} writes the other")
     if format == "meta":
-        _write(path.parent, {path.name: lambda file: torch.save(official_content(model, state), file)})
+        write_files(path.parent, {path.name: lambda file: torch.save(official_content(model, state), file)})
     else:
-        _write(path, _huggingface_files(model, state))
+        write_files(path, _huggingface_files(model, state))
 
 
 def _check_names(model: ImageModel, state: Mapping[str, Tensor]) -> None:
@@ -142,7 +141,7 @@ def _check_names(model: ImageModel, state: Mapping[str, Tensor]) -> None:
         )
 
 
-def _huggingface_files(model: ImageModel, state: dict[str, Tensor]) -> dict[str, Callable[[Path], object]]:
+def _huggingface_files(model: ImageModel, state: dict[str, Tensor]) -> dict[str, Write]:
     layout = layout_of(model)
     if layout is None:
         raise InputError(
@@ -158,20 +157,6 @@ def _huggingface_files(model: ImageModel, state: dict[str, Tensor]) -> dict[str,
     dtype = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
     return {
         "model.safetensors": lambda file: save_file(tensors, file, metadata={"format": "pt"}),
-        **{name: _json(content) for name, content in layout.processors(model).items()},
-        "config.json": _json(config(model) | {"dtype": dtype}),
+        **{name: write_json(content) for name, content in layout.processors(model).items()},
+        "config.json": write_json(config(model) | {"dtype": dtype}),
     }
-
-
-def _json(content: Mapping[str, object]) -> Callable[[Path], object]:
-    return lambda file: file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-
-def _write(folder: Path, files: Mapping[str, Callable[[Path], object]]) -> None:
-    """Files into a folder, each renamed to its name once all of them are whole."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=".unfinished-", dir=folder) as unfinished:
-        for name, write in files.items():
-            write(Path(unfinished, name))
-        for name in files:
-            Path(unfinished, name).replace(folder / name)

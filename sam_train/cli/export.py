@@ -15,10 +15,10 @@ def main() -> None:
 
 
 def export(config: DictConfig) -> None:
-    """Write a run's tuned model, adapters merged, in Meta's or Hugging Face's layout."""
+    """Write a run's tuned model with its adapters merged, in Meta's or Hugging Face's layout, or them alone for PEFT."""
     from rich.console import Console
 
-    from sam_train.checkpoints import save_checkpoint
+    from sam_train.checkpoints import save_adapters, save_checkpoint
     from sam_train.cli.build import load_pair, trained_config
     from sam_train.tuning.lora import merged_state_dict
 
@@ -27,7 +27,10 @@ def export(config: DictConfig) -> None:
     if config.weights is not None:
         trained.model.weights = config.weights
     _, tuned = load_pair(checkpoint, trained)
-    save_checkpoint(tuned, config.path, config.format, merged_state_dict(tuned))
+    if config.format == "peft":
+        save_adapters(tuned, config.path)
+    else:
+        save_checkpoint(tuned, config.path, config.format, merged_state_dict(tuned))
     Console().print(f"{trained.model.preset}  {Path(config.path).absolute()}", markup=False)
 
 

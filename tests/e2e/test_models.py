@@ -28,6 +28,12 @@ def test_a_model_trains_is_evaluated_and_saved(model, tuning, tmp_path, monkeypa
     assert report["tuned"] != report["untuned"]
     checkpoint = tmp_path / "run" / "best.ckpt"
     untuned, tuned = load_pair(checkpoint, trained_config(checkpoint))
+    if tuning == "lora":
+        run("export", monkeypatch, f"checkpoint={checkpoint}", "format=peft", f"path={tmp_path / 'peft'}")
+        assert {path.name for path in (tmp_path / "peft").iterdir()} == {
+            "adapter_config.json",
+            "adapter_model.safetensors",
+        }
     weights = merged_state_dict(tuned)
     assert any(not torch.equal(weights[name], tensor) for name, tensor in untuned.state_dict().items())
     for format_ in ("meta", "huggingface") if layout_of(tuned) else ("meta",):

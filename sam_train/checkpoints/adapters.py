@@ -1,0 +1,68 @@
+"""Adapters by themselves, as PEFT reads them onto a model of ``transformers``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from sam_train.checkpoints.huggingface import layout_of, to_huggingface
+from sam_train.checkpoints.writing import write_files, write_json
+from sam_train.models import ImageModel
+from sam_train.structures import InputError
+
+
+@torch.no_grad()
+def save_adapters(model: ImageModel, path: str | Path) -> None:
+    """What LoRA tuning has changed and nothing else: the adapters, and the parts that trained as a whole.
+
+    Opens with ``peft.PeftModel.from_pretrained(base, path)``, where ``base`` is the ``transformers.SamModel`` or
+    ``Sam2Model`` of the weights that were tuned.
+
+    Args:
+        model: With adapters in its image encoder.
+        path: The folder; files of these names in it are replaced only when the new ones are whole.
+
+    Raises:
+        InputError: If the model has no adapters, or ``transformers`` no such model.
+    """
+    layout = layout_of(model)
+    layers = {name: layer for name, layer in model.named_modules() if hasattr(layer, "lora_A")}
+    if layout is None or not layers:
+        why = "transformers has no such model" if layout is None else "it was not tuned with LoRA"
+        raise InputError(f"format='peft': {why}; use format='meta' or 'huggingface' for all of its weights")
+    layer = next(iter(layers.values()))
+    state = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    adapters = {name.replace(".default.", "."): tensor for name, tensor in state.items() if ".lora_" in name}
+    in_encoder = {id(parameter) for parameter in model.encoding_parameters()}
+    trained = [name for name, value in model.named_parameters() if value.requires_grad and id(value) not in in_encoder]
+    parts = sorted({_top(name) for name in trained})
+    wholes = to_huggingface({name: state[name] for name in state if _top(name) in parts}, layout.renames, True)
+    modules = [part.removeprefix("sam_") for part in parts]
+    tensors = to_huggingface(adapters, layout.renames, False)
+    targets = sorted({name.split(".lora_")[0] for name in tensors})
+    tensors |= {name: tensor for name, tensor in wholes.items() if _top(name) in modules}
+    config = {
+        "peft_type": "LORA",
+        "r": layer.r["default"],  # pyright: ignore[reportIndexIssue]
+        "lora_alpha": layer.lora_alpha["default"],  # pyright: ignore[reportIndexIssue]
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "target_modules": targets,
+        "modules_to_save": modules,
+        "inference_mode": True,
+        "base_model_name_or_path": None,
+    }
+    content = {f"base_model.model.{name}": tensor.contiguous() for name, tensor in tensors.items()}
+    write_files(
+        Path(path).expanduser(),
+        {
+            "adapter_model.safetensors": lambda file: save_file(content, file, metadata={"format": "pt"}),
+            "adapter_config.json": write_json(config),
+        },
+    )
+
+
+def _top(name: str) -> str:
+    return name.split(".")[0]

@@ -15,7 +15,7 @@ def main() -> None:
 
 
 def export(config: DictConfig) -> None:
-    """Write a run's tuned model with its adapters merged, in Meta's or Hugging Face's layout, or them alone for PEFT."""
+    """Write a run's tuned model, adapters merged, in Meta's or Hugging Face's layout; or the adapters alone."""
     from rich.console import Console
 
     from sam_train.checkpoints import save_adapters, save_checkpoint

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -32,7 +33,7 @@ def save_adapters(model: ImageModel, path: str | Path) -> None:
     if layout is None or not layers:
         why = "transformers has no such model" if layout is None else "it was not tuned with LoRA"
         raise InputError(f"format='peft': {why}; use format='meta' or 'huggingface' for all of its weights")
-    layer = next(iter(layers.values()))
+    layer: Any = next(iter(layers.values()))
     state = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
     adapters = {name.replace(".default.", "."): tensor for name, tensor in state.items() if ".lora_" in name}
     in_encoder = {id(parameter) for parameter in model.encoding_parameters()}
@@ -45,8 +46,8 @@ def save_adapters(model: ImageModel, path: str | Path) -> None:
     tensors |= {name: tensor for name, tensor in wholes.items() if _top(name) in modules}
     config = {
         "peft_type": "LORA",
-        "r": layer.r["default"],  # pyright: ignore[reportIndexIssue]
-        "lora_alpha": layer.lora_alpha["default"],  # pyright: ignore[reportIndexIssue]
+        "r": layer.r["default"],
+        "lora_alpha": layer.lora_alpha["default"],
         "lora_dropout": 0.0,
         "bias": "none",
         "target_modules": targets,

@@ -16,8 +16,9 @@ from sam_train.models.prompt_encoder import PromptEmbeddings
 from sam_train.models.two_way_transformer import TwoWayTransformer
 from sam_train.structures import ImageFeatures, MaskPrediction
 
-# Objects are decoded in parts whose image tokens have about this many numbers: on a CPU, what its caches hold.
-PART_SIZE = {"cpu": 4 << 20, "cuda": 64 << 20}
+# Objects are decoded in parts whose image tokens have about this many numbers: on a CPU, what its caches hold; on a
+# GPU, what keeps it busy.
+PART_SIZE = {"cpu": 4 << 20, "cuda": 16 << 20}
 
 
 class MaskDecoder(nn.Module):
@@ -56,8 +57,7 @@ class MaskDecoder(nn.Module):
         Where ``multimask`` says so for each object, those it is off for have their single one three times, which is
         the same to a loss that takes the best mask and averages over the IoU estimates.
         """
-        tokens = self.predict_tokens(features, position, prompts, object_image)
-        return choose_candidates(single=candidates(tokens, slice(0, 1)), tokens=tokens, multimask=multimask)
+        return self.predict_tokens(features, position, prompts, object_image, multimask)
 
     def predict_tokens(
         self,
@@ -65,8 +65,9 @@ class MaskDecoder(nn.Module):
         position: Float[Tensor, "1 C h w"],
         prompts: PromptEmbeddings,
         object_image: Int[Tensor, "P"],
+        multimask: bool | Bool[Tensor, "P"] | None = None,
     ) -> MaskPrediction:
-        """The masks of all four tokens.
+        """The masks that ``multimask`` asks for as in :meth:`forward`, or else those of all four tokens.
 
         Objects do not see each other, so they are decoded in parts, each while its image tokens are in the cache.
         """
@@ -75,14 +76,22 @@ class MaskDecoder(nn.Module):
         embedding = _as_tokens(features.embedding)
         if not prompts.has_own_dense:
             embedding = embedding + _as_tokens(prompts.dense)
-        parts = []
-        for objects, images in _parts(object_image, embedding):
+        predicted = []
+        parts = _parts(object_image, embedding)
+        for objects, images in parts:
             some = prompts.objects(objects)
             own, *own_finer = (level[images] for level in (embedding, *finer))
             if prompts.has_own_dense:
                 own = own + _as_tokens(some.dense)
-            parts.append(self._predict_part(own, own_finer, _as_tokens(position), some))
-        return parts[0] if len(parts) == 1 else _join(parts)
+            some_multimask = multimask[objects] if isinstance(multimask, Tensor) else multimask
+            inputs = own, own_finer, _as_tokens(position), some, some_multimask
+            if torch.is_grad_enabled() and len(predicted) < len(parts) - 1:
+                # Made again for its gradient: what lies between is many times the size of the image tokens, and only
+                # one part's is held at a time. The last part's gradient comes first, so it is kept.
+                predicted.append(checkpoint(self._predict_part, *inputs, use_reentrant=False, preserve_rng_state=False))
+            else:
+                predicted.append(self._predict_part(*inputs))
+        return predicted[0] if len(predicted) == 1 else _join(predicted)
 
     def _predict_part(
         self,
@@ -90,6 +99,7 @@ class MaskDecoder(nn.Module):
         finer: list[Tensor],
         position: Float[Tensor, "1 L C"],
         prompts: PromptEmbeddings,
+        multimask: bool | Bool[Tensor, "P"] | None,
     ) -> MaskPrediction:
         output_tokens = self._output_tokens()
         # Not len() of the prompts: that would fix their number in an export.
@@ -103,12 +113,8 @@ class MaskDecoder(nn.Module):
             prompts.target,
         )
         filters, prediction = self._read_tokens(tokens)
-        # Recomputed in the backward pass: what lies between is seven times the size of the image tokens.
-        if torch.is_grad_enabled() and image.requires_grad:
-            logits = checkpoint(self._draw_masks, image, filters, *finer, use_reentrant=False)
-        else:
-            logits = self._draw_masks(image, filters, *finer)
-        return replace(prediction, logits=_from_cells(logits))
+        logits = self._draw_masks(image, _choose(filters, multimask), *finer)
+        return replace(prediction, logits=_from_cells(logits), iou=_choose(prediction.iou, multimask))
 
     def _output_tokens(self) -> Float[Tensor, "t C"]:
         return torch.cat([self.iou_token.weight, self.mask_tokens.weight])
@@ -205,20 +211,11 @@ def _join(parts: list[MaskPrediction]) -> MaskPrediction:
     )
 
 
-def candidates(tokens: MaskPrediction, chosen: slice) -> MaskPrediction:
-    """The masks of these tokens only."""
-    return replace(tokens, logits=tokens.logits[:, chosen], iou=tokens.iou[:, chosen])
-
-
-def choose_candidates(
-    single: MaskPrediction, tokens: MaskPrediction, multimask: bool | Bool[Tensor, "P"]
-) -> MaskPrediction:
-    """Tokens 1 to 3 where ``multimask`` is on, else the single mask; see :meth:`MaskDecoder.forward`."""
-    multiple = candidates(tokens, slice(1, None))
+def _choose(of_tokens: Float[Tensor, "P 4 *c"], multimask: bool | Bool[Tensor, "P"] | None) -> Float[Tensor, "P n *c"]:
+    """Of what belongs to each mask token that of the candidates; see :meth:`MaskDecoder.forward`."""
+    if multimask is None:
+        return of_tokens
+    single, multiple = of_tokens[:, :1], of_tokens[:, 1:]
     if isinstance(multimask, bool):
         return multiple if multimask else single
-    return replace(
-        tokens,
-        logits=torch.where(multimask[:, None, None, None], multiple.logits, single.logits),
-        iou=torch.where(multimask[:, None], multiple.iou, single.iou),
-    )
+    return torch.where(multimask.view(-1, *[1] * (of_tokens.ndim - 1)), multiple, single)

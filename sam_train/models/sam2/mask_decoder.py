@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from sam_train.models.layers import MLP
 from sam_train.models.prompt_encoder import PromptEmbeddings
-from sam_train.models.sam.mask_decoder import MaskDecoder, candidates, choose_candidates
+from sam_train.models.sam.mask_decoder import MaskDecoder
 from sam_train.models.two_way_transformer import TwoWayTransformer
 from sam_train.structures import ImageFeatures, MaskPrediction
 
@@ -43,9 +43,17 @@ class Sam2MaskDecoder(MaskDecoder):
         dynamic_multimask: bool = False,
     ) -> MaskPrediction:
         """As SAM's; with ``dynamic_multimask`` an unstable single mask gives way to the best of the three."""
+        if not dynamic_multimask or multimask is True:
+            return super().forward(features, position, prompts, object_image, multimask)
         tokens = self.predict_tokens(features, position, prompts, object_image)
-        single = prefer_stable(tokens) if dynamic_multimask else candidates(tokens, slice(0, 1))
-        return choose_candidates(single, tokens, multimask)
+        single = prefer_stable(tokens)
+        if multimask is False:
+            return single
+        return replace(
+            tokens,
+            logits=torch.where(multimask[:, None, None, None], tokens.logits[:, 1:], single.logits),
+            iou=torch.where(multimask[:, None], tokens.iou[:, 1:], single.iou),
+        )
 
     def _output_tokens(self) -> Float[Tensor, "t C"]:
         return torch.cat([self.obj_score_token.weight, super()._output_tokens()])
@@ -58,12 +66,12 @@ class Sam2MaskDecoder(MaskDecoder):
 
 def prefer_stable(tokens: MaskPrediction) -> MaskPrediction:
     """From the masks of all four tokens to one each: the single mask if it is stable, else the best of the three."""
-    single, best = candidates(tokens, slice(0, 1)), candidates(tokens, slice(1, None)).best()
-    stable = stability(single.logits) >= STABILITY_THRESHOLD
+    single, best = tokens.logits[:, :1], replace(tokens, logits=tokens.logits[:, 1:], iou=tokens.iou[:, 1:]).best()
+    stable = stability(single) >= STABILITY_THRESHOLD
     return replace(
         tokens,
-        logits=torch.where(stable[..., None, None], single.logits, best.logits),
-        iou=torch.where(stable, single.iou, best.iou),
+        logits=torch.where(stable[..., None, None], single, best.logits),
+        iou=torch.where(stable, tokens.iou[:, :1], best.iou),
     )
 
 

@@ -59,6 +59,8 @@ def train(config: DictConfig) -> None:
     trainer.fit(task, data, ckpt_path=resumed, weights_only=True)
     best = trainer.checkpoint_callback.best_model_path  # pyright: ignore[reportOptionalMemberAccess, reportAttributeAccessIssue]
     report_on(Path(best), config, data, config.evaluation, run_dir, trainer.strategy.root_device)
+    for logger in trainer.loggers:  # wandb's run would take in the next one of a sweep as well
+        getattr(getattr(logger, "experiment", None), "finish", int)()
 
 
 def _quiet() -> None:

@@ -1,4 +1,4 @@
-"""Adapters by themselves, as PEFT reads them onto a model of ``transformers``."""
+"""What LoRA tuning changed, without the base, as PEFT reads it onto a model of ``transformers``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sam_train.structures import InputError
 
 @torch.no_grad()
 def save_adapters(model: ImageModel, path: str | Path) -> None:
-    """What LoRA tuning has changed and nothing else: the adapters, and the parts that trained as a whole.
+    """What LoRA tuning has changed and nothing else: the adapters, and whole the parts that trained whole.
 
     Opens with ``peft.PeftModel.from_pretrained(base, path)``, where ``base`` is the ``transformers.SamModel`` or
     ``Sam2Model`` of the weights that were tuned.
@@ -26,8 +26,16 @@ def save_adapters(model: ImageModel, path: str | Path) -> None:
         path: The folder; files of these names in it are replaced only when the new ones are whole.
 
     Raises:
-        InputError: If the model has no adapters, or ``transformers`` no such model.
+        InputError: If the model has no adapters, or ``transformers`` no such model, or the folder holds a whole model:
+            ``transformers`` would put the adapters on it unasked.
     """
+    path = Path(path).expanduser()
+    if path.is_file():
+        raise InputError(f"{path} is a file, format='peft' writes a folder")
+    if (path / "config.json").exists():
+        raise InputError(
+            f"{path} holds a whole model, on which transformers would put the adapters; name another folder"
+        )
     layout = layout_of(model)
     layers = {name: layer for name, layer in model.named_modules() if hasattr(layer, "lora_A")}
     if layout is None or not layers:
@@ -57,7 +65,7 @@ def save_adapters(model: ImageModel, path: str | Path) -> None:
     }
     content = {f"base_model.model.{name}": tensor.contiguous() for name, tensor in tensors.items()}
     write_files(
-        Path(path).expanduser(),
+        path,
         {
             "adapter_model.safetensors": lambda file: save_file(content, file, metadata={"format": "pt"}),
             "adapter_config.json": write_json(config),

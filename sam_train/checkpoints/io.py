@@ -124,6 +124,8 @@ def save_checkpoint(
         raise InputError(f"format={format!r}: expected one of {', '.join(get_args(Format))}")
     if path.exists() and path.is_dir() != (format == "huggingface"):
         raise InputError(f"{path} is {'a folder' if path.is_dir() else 'a file'}, format={format!r} writes the other")
+    if format == "huggingface" and (path / "adapter_config.json").exists():
+        raise InputError(f"{path} holds adapters, which transformers would put on the model; name another folder")
     if format == "meta":
         write_files(path.parent, {path.name: lambda file: torch.save(official_content(model, state), file)})
     else:

@@ -8,6 +8,8 @@ from omegaconf import DictConfig
 
 from sam_train.cli.compose import run
 
+FORMATS = ("huggingface", "meta", "peft")
+
 
 def main() -> None:
     """The command line."""
@@ -15,13 +17,16 @@ def main() -> None:
 
 
 def export(config: DictConfig) -> None:
-    """Write a run's tuned model, adapters merged, in Meta's or Hugging Face's layout; or the adapters alone."""
+    """Write a run's tuned model, adapters merged, in Meta's or Hugging Face's layout; or what changed, for PEFT."""
     from rich.console import Console
 
     from sam_train.checkpoints import save_adapters, save_checkpoint
     from sam_train.cli.build import load_pair, trained_config
+    from sam_train.structures import InputError
     from sam_train.tuning.lora import merged_state_dict
 
+    if config.format not in FORMATS:
+        raise InputError(f"format={config.format!r}: expected one of {', '.join(FORMATS)}")
     checkpoint = Path(config.checkpoint)
     trained = trained_config(checkpoint)
     if config.weights is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,14 @@ def main() -> None:
 
 def train(config: DictConfig) -> None:
     """Fine-tune a model as configured; leaves checkpoints, ``report.json`` and pictures in the run's folder."""
+    try:
+        _train(config)
+    finally:  # or the next run of a sweep would go on in this one's wandb run
+        if "wandb" in sys.modules:
+            sys.modules["wandb"].finish()
+
+
+def _train(config: DictConfig) -> None:
     import torch
     from hydra.core.hydra_config import HydraConfig
     from hydra.utils import instantiate
@@ -59,8 +68,6 @@ def train(config: DictConfig) -> None:
     trainer.fit(task, data, ckpt_path=resumed, weights_only=True)
     best = trainer.checkpoint_callback.best_model_path  # pyright: ignore[reportOptionalMemberAccess, reportAttributeAccessIssue]
     report_on(Path(best), config, data, config.evaluation, run_dir, trainer.strategy.root_device)
-    for logger in trainer.loggers:  # wandb's run would take in the next one of a sweep as well
-        getattr(getattr(logger, "experiment", None), "finish", int)()
 
 
 def _quiet() -> None:

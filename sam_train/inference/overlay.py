@@ -61,7 +61,7 @@ def _small_on_top(masks: Bool[Tensor, "P h w"]) -> Bool[Tensor, "P h w"]:
     """Each pixel to the smallest object there, so that parts are seen before their wholes."""
     seen = torch.zeros_like(masks)
     free = torch.ones_like(masks[0])
-    for index in masks.flatten(1).sum(1).argsort().tolist():
+    for index in masks.flatten(1).sum(1).argsort(stable=True).tolist():
         seen[index] = masks[index] & free
         free &= ~masks[index]
     return seen

@@ -71,6 +71,8 @@ class SamLoss:
         for name, allowed in {"iou_error": ("l1", "l2"), "iou_of": ("all", "best")}.items():
             if getattr(self, name) not in allowed:
                 raise InputError(f"loss.{name}={getattr(self, name)!r}, possible are {', '.join(map(str, allowed))}")
+        if self.resolution < 1:
+            raise InputError(f"loss.resolution={self.resolution}: the side of a grid, such as 256")
 
     def total(self, terms: LossTerms) -> Float[Tensor, ""]:
         """The weighted sum."""

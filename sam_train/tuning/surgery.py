@@ -125,5 +125,5 @@ def _alike(layers: Mapping[str, nn.Module]) -> dict[str, list[nn.Module]]:
     """Layers of the same name in different blocks."""
     kinds: dict[str, list[nn.Module]] = {}
     for name, layer in layers.items():
-        kinds.setdefault(re.sub(r"\d+", "*", name), []).append(layer)
+        kinds.setdefault(re.sub(r"((?:blocks|layers)\.)\d+", r"\1*", name), []).append(layer)
     return kinds

@@ -47,3 +47,18 @@ def test_without_adapters_or_a_model_to_put_them_on_it_says_so(tmp_path):
     with pytest.raises(InputError, match="no such model"):
         save_adapters(tuned(build_model("mobile_sam", 256)), tmp_path / "none")
     assert not (tmp_path / "none").exists()
+
+
+def test_a_folder_never_holds_a_whole_model_and_adapters_for_it(tmp_path):
+    """``transformers`` would load both, and the adapters would count twice."""
+    model = build()
+    save_checkpoint(model, tmp_path / "whole", "huggingface")
+    adapted = tuned(build())
+    with pytest.raises(InputError, match="holds a whole model"):
+        save_adapters(adapted, tmp_path / "whole")
+    save_adapters(adapted, tmp_path / "adapters")
+    with pytest.raises(InputError, match="holds adapters"):
+        save_checkpoint(model, tmp_path / "adapters", "huggingface")
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="is a file"):
+        save_adapters(adapted, tmp_path / "file")

@@ -126,6 +126,8 @@ def test_full_resolution_compares_at_the_masks_own():
 def test_an_unknown_choice_is_refused():
     with pytest.raises(InputError, match=r"loss\.iou_of"):
         SamLoss(iou_of="worst")
+    with pytest.raises(InputError, match=r"loss\.resolution"):
+        SamLoss(resolution=0)
 
 
 @pytest.mark.parametrize("candidates", [1, 3])

@@ -19,6 +19,7 @@ from sam_train.structures import ImageFeatures, MaskPrediction
 # Objects are decoded in parts whose image tokens have about this many numbers: on a CPU, what its caches hold; on a
 # GPU, what keeps it busy.
 PART_SIZE = {"cpu": 4 << 20, "cuda": 16 << 20}
+KEPT_SIZE = 2 << 20  # a part of up to this many keeps everything for its gradient, a larger one is made again for it
 
 
 class MaskDecoder(nn.Module):
@@ -77,17 +78,12 @@ class MaskDecoder(nn.Module):
         if not prompts.has_own_dense:
             embedding = embedding + _as_tokens(prompts.dense)
         predicted = []
-        parts = _parts(object_image, embedding)
-        for objects, images in parts:
+        for objects, images in _parts(object_image, embedding):
             some = prompts.objects(objects)
-            own, *own_finer = (level[images] for level in (embedding, *finer))
-            if prompts.has_own_dense:
-                own = own + _as_tokens(some.dense)
             some_multimask = multimask[objects] if isinstance(multimask, Tensor) else multimask
-            inputs = own, own_finer, _as_tokens(position), some, some_multimask
-            if torch.is_grad_enabled() and len(predicted) < len(parts) - 1:
-                # Made again for its gradient: what lies between is many times the size of the image tokens, and only
-                # one part's is held at a time. The last part's gradient comes first, so it is kept.
+            inputs = embedding, finer, _as_tokens(position), images, some, some_multimask
+            if torch.is_grad_enabled() and some.tokens.shape[0] * embedding[0].numel() > KEPT_SIZE:
+                # What lies between is many times the size of the image tokens: only one part's is held at a time.
                 predicted.append(checkpoint(self._predict_part, *inputs, use_reentrant=False, preserve_rng_state=False))
             else:
                 predicted.append(self._predict_part(*inputs))
@@ -95,12 +91,16 @@ class MaskDecoder(nn.Module):
 
     def _predict_part(
         self,
-        image: Float[Tensor, "#P L C"],
+        embedding: Float[Tensor, "B L C"],
         finer: list[Tensor],
         position: Float[Tensor, "1 L C"],
+        images: slice | Int[Tensor, "P"],
         prompts: PromptEmbeddings,
         multimask: bool | Bool[Tensor, "P"] | None,
     ) -> MaskPrediction:
+        image, *finer = (level[images] for level in (embedding, *finer))
+        if prompts.has_own_dense:
+            image = image + _as_tokens(prompts.dense)
         output_tokens = self._output_tokens()
         # Not len() of the prompts: that would fix their number in an export.
         num_outputs, num_objects = len(output_tokens), prompts.tokens.shape[0]

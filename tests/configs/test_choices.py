@@ -2,6 +2,7 @@
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
@@ -15,7 +16,8 @@ CHOICES = [f"{group}={path.stem}" for group in GROUPS for path in sorted((CONFIG
 @pytest.mark.parametrize("choice", CHOICES)
 def test_a_choice_builds(choice):
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        config = compose("train", [choice])
+        config = compose("train", [choice], return_hydra_config=True)
+        HydraConfig.instance().set_config(config)  # some defaults depend on the kind of data
         if OmegaConf.is_missing(config.data, "root"):
             config.data.root = "anywhere"
     for part in BUILT:

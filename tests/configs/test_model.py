@@ -15,5 +15,5 @@ def test_there_is_a_choice_for_every_preset_and_no_other():
 def test_a_choice_is_the_preset_of_its_name(preset):
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         model = compose("train", [f"model={preset}"]).model
-    own = {"weights": "sam_nano", "lr": 1e-3} if preset == "sam_nano" else {"weights": None}
+    own = {"weights": "sam_nano", "lr": 5e-4} if preset == "sam_nano" else {"weights": None}
     assert model == {"preset": preset, "image_size": None, **own}

@@ -61,7 +61,7 @@ def test_training_from_a_cache_of_bfloat16_equals_training_without_to_its_precis
     plain = run(tmp_path / "plain")
     cached = run(tmp_path / "cached", FeatureCache(str(tmp_path / "cache")))
     assert cached.losses == pytest.approx(plain.losses, rel=2**-8)
-    assert cached.score == pytest.approx(plain.score, rel=2**-6)
+    assert cached.score == pytest.approx(plain.score, abs=2**-8)  # pixels whose logit is about 0 fall either way
 
 
 # In bf16 the decoder's sums differ: cached features come in float32. Steps that follow part from there.

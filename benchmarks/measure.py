@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import multiprocessing
 import statistics
-import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
+
+from sam_train.tasks.memory import peak_bytes
 
 Step = Callable[[], object]
 
@@ -43,37 +43,8 @@ def peak_megabytes(build: Callable[[], Step]) -> float:
 def _peak(build: Callable[[], Step]) -> float:
     step = build()
     step()  # what it imports and sets up once is not the step's
-    _give_back_freed()
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        step()
-        return (torch.cuda.max_memory_allocated() - before) / 2**20
-    before, highest, is_done = _resident(), 0.0, threading.Event()
-
-    def watch() -> None:
-        nonlocal highest
-        while not is_done.wait(0.002):
-            highest = max(highest, _resident())
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    step()
-    is_done.set()
-    watcher.join()
-    return highest - before
-
-
-def _give_back_freed() -> None:
-    """Freed memory to the system, where the C library can: else it would still count as held."""
-    gc.collect()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
-
-
-def _resident() -> float:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return peak_bytes(step, device) / 2**20
 
 
 def machine() -> str:

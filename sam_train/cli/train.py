@@ -49,6 +49,7 @@ def _train(config: DictConfig) -> None:
     trainer = _trainer(config)
     data = segmentation_data(config, base, {"train", "val", config.evaluation.split}, trainer.is_global_zero)
     description = record(config, base, data)
+    description["devices"] = trainer.world_size
     resumed = _resume_point(config, description)
     del base
     model = tuned_model(config)
@@ -88,6 +89,7 @@ def _trainer(config: DictConfig) -> Trainer:
     from hydra.utils import instantiate
 
     from sam_train.structures import InputError
+    from sam_train.tasks.memory_planner import MemoryPlanner
 
     settings: dict[str, Any] = {}
     if str(config.trainer.precision) in ("16-true", "bf16-true"):
@@ -106,7 +108,9 @@ def _trainer(config: DictConfig) -> Trainer:
     callbacks = [instantiate(callback) for callback in config.callbacks.values() if callback is not None]
     if "cache" in config:
         callbacks.append(instantiate(config.cache))
-    return instantiate(config.trainer, callbacks=callbacks, logger=instantiate(config.logger), **settings)
+    callbacks.append(MemoryPlanner(config.trainer.memory))
+    lightning_settings = {name: value for name, value in config.trainer.items() if name != "memory"}
+    return instantiate(lightning_settings, callbacks=callbacks, logger=instantiate(config.logger), **settings)
 
 
 def _even_interval(trainer: DictConfig) -> int:
@@ -144,6 +148,12 @@ def _resume_point(config: DictConfig, description: dict[str, Any]) -> Path | Non
             )
     if then["base"] != description["base"]:
         raise InputError(f"resume={config.resume}: model.weights={config.model.weights} are not the run's own")
+    if then["devices"] != description["devices"]:
+        raise InputError(
+            f"resume={config.resume}: that run had {then['devices']} devices, this command has "
+            f"{description['devices']}; give it as many, trainer=ddp trainer.devices={then['devices']}"
+        )
+    description["plan"] = then["plan"]
     return path
 
 

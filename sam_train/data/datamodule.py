@@ -57,6 +57,7 @@ class SegmentationData(LightningDataModule):
     Attributes:
         cache: Where training and validation have features from, once :meth:`fill_cache` has run; None to have images
             encoded in every step.
+        parts: Pieces in which a training batch comes, to be accumulated.
     """
 
     def __init__(
@@ -68,12 +69,14 @@ class SegmentationData(LightningDataModule):
         self.loading = loading
         self.seed = seed
         self.cache: EmbeddingCache | None = None
+        self.parts = 1
 
     def train_dataloader(self) -> ResumableLoader:
         """Augmented images, the same stream on any number of devices."""
         dataset = self._train_dataset()
         share = self._share()
-        batches = TrainBatches(len(dataset), self.loading.batch_size, self.seed, share.rank, share.world_size)
+        size = self.loading.batch_size
+        batches = TrainBatches(len(dataset), size, self.seed, share.rank, share.world_size, self.parts)
         return ResumableLoader(dataset, batches, **self._options(persistent=True))
 
     def val_dataloader(self) -> DataLoader[Batch]:

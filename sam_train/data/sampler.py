@@ -18,28 +18,31 @@ class TrainBatches:
     """Batches of (epoch, index) of one process, epoch after epoch in new orders.
 
     Every process cuts its share out of the same global batches, so w processes with batches of b see what one process
-    with batches of w·b sees. The last batch of an epoch is filled up from the epoch's start.
+    with batches of w·b sees. The last batch of an epoch is filled up from the epoch's start. With ``parts`` each batch
+    comes in that many pieces, one after the other.
     """
 
-    def __init__(self, num_images: int, batch_size: int, seed: int, rank: int, world_size: int) -> None:
+    def __init__(self, num_images: int, batch_size: int, seed: int, rank: int, world_size: int, parts: int = 1) -> None:
         self.num_images = num_images
         self.batch_size = batch_size
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
-        self.start = 0  # batches already seen, over all epochs
+        self.parts = parts
+        self.start = 0  # batches, or pieces of them, already seen, over all epochs
 
     def __len__(self) -> int:
-        return -(-self.num_images // (self.batch_size * self.world_size))
+        return -(-self.num_images // (self.batch_size * self.world_size)) * self.parts
 
     def __iter__(self) -> Iterator[list[EpochIndex]]:
         """The batches from ``start`` to the end of its epoch."""
         epoch, first = divmod(self.start, len(self))
         order = torch.randperm(self.num_images, generator=generator_of("order", epoch, self.seed)).tolist()
-        global_size = self.batch_size * self.world_size
         for number in range(first, len(self)):
-            begin = number * global_size + self.rank * self.batch_size
-            yield [(epoch, order[position % self.num_images]) for position in range(begin, begin + self.batch_size)]
+            batch, part = divmod(number, self.parts)
+            begin = (batch * self.world_size + self.rank) * self.batch_size
+            piece = range(part * self.batch_size // self.parts, (part + 1) * self.batch_size // self.parts)
+            yield [(epoch, order[(begin + offset) % self.num_images]) for offset in piece]
 
 
 class ResumableLoader(DataLoader[Batch]):

@@ -76,21 +76,25 @@ class ImageTask(LightningModule):
         with torch.set_grad_enabled(trains and torch.is_grad_enabled()):
             return encode(self.model, batch)
 
-    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        """The loss summed over objects and rounds; :meth:`on_before_optimizer_step` makes it a mean."""
+    def loss_terms(self, batch: Batch) -> LossTerms:
+        """The terms of the loss summed over the batch's objects and the rounds of prompts."""
         features = self.encode(batch)
         targets = self.loss.targets(batch.masks)
         rounds = [
             self.loss(prediction, targets)
             for _, prediction in interact(self.model.decode, features, batch, self.simulator)
         ]
-        terms = LossTerms(*(torch.stack(values).sum() for values in zip(*rounds, strict=True)))
+        return LossTerms(*(torch.stack(values).sum() for values in zip(*rounds, strict=True)))
+
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        """The loss summed over objects and rounds; :meth:`on_before_optimizer_step` makes it a mean."""
+        terms = self.loss_terms(batch)
         total = self.loss.total(terms)
         self._num_objects += batch.num_objects
         self._samples.extend(batch.ids)
         if not torch.isfinite(total.detach()):
             self._bad_samples.extend(batch.ids)
-        scale = 1 / (batch.num_objects * len(rounds))
+        scale = 1 / (batch.num_objects * (self.simulator.corrections + 1))
         self.log("train/loss", total.detach() * scale, prog_bar=True, batch_size=batch.num_objects)
         for name, value in terms._asdict().items():
             self.log(f"train/{name}", value.detach() * scale, batch_size=batch.num_objects)

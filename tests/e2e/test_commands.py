@@ -99,6 +99,12 @@ def test_resuming_with_another_model_is_refused(trained, monkeypatch, capsys):
     assert "that run had tuning=" in capsys.readouterr().err
 
 
+def test_resuming_on_another_number_of_devices_is_refused(trained, monkeypatch, capsys):
+    with pytest.raises(SystemExit):
+        run("train", monkeypatch, *SMALL, "trainer=ddp", "trainer.devices=2", f"resume={trained}")
+    assert "that run had 1 devices, this command has 2" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
@@ -114,6 +120,7 @@ def test_resuming_with_another_model_is_refused(trained, monkeypatch, capsys):
         (["evaluation.split=tset"], "no images for tset"),
         ([*SMALL, "loader.min_area=1e6"], "no validation image has an object as large as loader.min_area"),
         (["data=folder", "data.root='no[where]'"], "no[where]"),
+        ([*SMALL, "trainer.memory=0.001"], "one image with one object takes"),
     ],
 )
 def test_mistakes_are_named_without_a_traceback(arguments, expected, monkeypatch, capsys, tmp_path):
@@ -135,7 +142,8 @@ def test_wandb_offline_gets_pictures(tmp_path, monkeypatch):
 
 
 def test_two_processes_report_as_one(tmp_path):
-    arguments = [*SMALL, "trainer=ddp", "trainer.devices=2", "loader.batch_size=1", f"hydra.run.dir={tmp_path}"]
+    ddp = ["trainer=ddp", "trainer.devices=2", "callbacks=ema"]
+    arguments = [*SMALL, *ddp, "loader.batch_size=1", f"hydra.run.dir={tmp_path}"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "train.py", *arguments]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=400)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sam_train.checkpoints.huggingface_sam import SAM_RENAMES, sam_config, sam_processors
-from sam_train.checkpoints.huggingface_sam2 import SAM2_RENAMES, sam2_config, sam2_processors, sam2_video_config
+from sam_train.checkpoints.huggingface_sam2 import SAM2_RENAMES, sam2_config, sam2_processors, sam2_whole_config
 from sam_train.models import ImageModel
 from sam_train.models.sam.vit import ViTConfig
 from sam_train.models.sam2.hiera import HieraConfig
@@ -127,6 +127,6 @@ _FREE = ("architectures", "image_size", "backbone_feature_sizes", "memory_attent
 LAYOUTS: Mapping[type, Layout] = MappingProxyType(
     {
         ViTConfig: Layout(SAM_RENAMES, False, sam_config, sam_config, sam_processors),
-        HieraConfig: Layout(SAM2_RENAMES, True, sam2_video_config, sam2_config, sam2_processors),
+        HieraConfig: Layout(SAM2_RENAMES, True, sam2_whole_config, sam2_config, sam2_processors),
     }
 )

@@ -86,6 +86,11 @@ SAM2_RENAMES: Mapping[str, str | tuple[str, ...]] = MappingProxyType(
 )
 
 
+def sam2_whole_config(model: Sam2) -> dict[str, Any]:
+    """All sizes of the model, with those of its memory if it has one."""
+    return sam2_video_config(model) if model.config.version else sam2_config(model)
+
+
 def sam2_config(model: Sam2) -> dict[str, Any]:
     """All sizes of the image model, as ``transformers.Sam2Config`` names them."""
     return {
@@ -177,7 +182,7 @@ def _mask_decoder(model: Sam2) -> dict[str, Any]:
 
 
 def sam2_processors(model: Sam2) -> dict[str, dict[str, Any]]:
-    """The model's preprocessing, as ``transformers`` reads it for images and for videos."""
+    """The model's preprocessing, as ``transformers`` reads it for images and, of a model with memory, for videos."""
     preprocessing, mask_side = model.preprocessing, model.sam_prompt_encoder.mask_size[0]
     side = {"height": preprocessing.image_size, "width": preprocessing.image_size}
     shared = {
@@ -192,7 +197,9 @@ def sam2_processors(model: Sam2) -> dict[str, dict[str, Any]]:
         "image_std": [value / 255 for value in preprocessing.std],
     }
     mask_size = {"height": mask_side, "width": mask_side}
-    return {
-        "preprocessor_config.json": {"image_processor_type": "Sam2ImageProcessor", **shared, "mask_size": mask_size},
-        "video_preprocessor_config.json": {"video_processor_type": "Sam2VideoVideoProcessor", **shared},
+    files = {
+        "preprocessor_config.json": {"image_processor_type": "Sam2ImageProcessor", **shared, "mask_size": mask_size}
     }
+    if model.config.version:
+        files["video_preprocessor_config.json"] = {"video_processor_type": "Sam2VideoVideoProcessor", **shared}
+    return files

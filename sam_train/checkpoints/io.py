@@ -44,7 +44,7 @@ def load_checkpoint(model: ImageModel, path_or_hub_id: str | Path) -> None:
     Args:
         model: Without adapters.
         path_or_hub_id: A .pth or .safetensors file, a folder with config.json and model.safetensors, a hub id, or the
-            name of weights that come with the package (``sam_nano``).
+            name of weights that come with the package, such as ``sam_nano``.
 
     Raises:
         InputError: If there is no such checkpoint, or it does not fit the model in every name and shape. The model is

@@ -47,6 +47,15 @@ PRESETS: Mapping[str, ModelConfig] = MappingProxyType(
             dim=128,
             decoder_mlp_dim=512,
         ),
+        "sam2_nano": Sam2Config(
+            encoder=HieraConfig(
+                embed_dim=48, num_heads=1, depths=(1, 1, 5, 1), global_blocks=(4, 6), window_sizes=(8, 4, 8, 8)
+            ),
+            preprocessing=Preprocessing(image_size=256, resize="square"),
+            version=None,
+            dim=128,
+            decoder_mlp_dim=512,
+        ),
         "sam_vit_b": SamConfig(
             encoder=ViTConfig(embed_dim=768, depth=12, num_heads=12, global_blocks=(2, 5, 8, 11), mlp_dim=3072),
             preprocessing=_SAM,

@@ -17,6 +17,7 @@ from tests.checkpoints.tiny import SAM2_CONFIG, at_size, build, randomize, same_
 from tests.parity.preprocess import preprocess_image
 
 VERSIONS = pytest.mark.parametrize("config", [SAM2_CONFIG, replace(SAM2_CONFIG, version="2.0")], ids=["2.1", "2.0"])
+IMAGES_ONLY = replace(SAM2_CONFIG, version=None)
 COPY = "prompt_encoder.shared_embedding.positional_embedding"
 
 
@@ -32,7 +33,7 @@ def names_in(folder) -> set[str]:
         return set(file.keys())
 
 
-@pytest.mark.parametrize("preset", [preset for preset in PRESETS if preset.startswith("sam2")])
+@pytest.mark.parametrize("preset", [preset for preset in PRESETS if "_hiera_" in preset])
 def test_names_and_shapes_are_those_of_the_models_transformers_builds_from_our_configs(preset):
     with torch.device("meta"):
         ours = build_model(preset)
@@ -122,6 +123,42 @@ def test_an_image_model_without_memory_is_read_and_stays_one(tmp_path):
     again = build(seed=2, config=SAM2_CONFIG)
     load_checkpoint(again, tmp_path / "ours")
     assert same_weights(again, loaded)
+
+
+@pytest.mark.parametrize("multimask", [True, False])
+@torch.no_grad()
+def test_a_model_that_never_had_a_memory_is_an_image_model_there(multimask, tmp_path):
+    ours = build(IMAGES_ONLY)
+    save_checkpoint(ours, tmp_path, "huggingface")
+    assert {file.name for file in tmp_path.iterdir()} == {
+        "model.safetensors",
+        "config.json",
+        "preprocessor_config.json",
+    }
+    theirs, info = Sam2Model.from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(info.values()), info
+    generator = torch.Generator().manual_seed(1)
+    images, boxes = torch.randn(1, 3, 128, 128, generator=generator), 128 * torch.rand(3, 4, generator=generator)
+    prediction = ours.predict(ours.encode_image(images), Prompts.from_boxes(boxes), torch.zeros(3).long(), multimask)
+    expected = theirs(pixel_values=images, input_boxes=boxes[None], multimask_output=multimask)
+    assert expected.pred_masks.std() > 0.1
+    torch.testing.assert_close(prediction.logits, expected.pred_masks[0], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(prediction.iou, expected.iou_scores[0], atol=1e-5, rtol=1e-5)
+    loaded = build(IMAGES_ONLY, seed=1)
+    load_checkpoint(loaded, tmp_path)
+    assert same_weights(loaded, ours)
+
+
+def test_what_transformers_builds_from_sam2_nano_has_its_names_and_shapes():
+    with torch.device("meta"):
+        ours = build_model("sam2_nano")
+        layout = layout_of(ours)
+        assert layout.config(ours) == layout.image_config(ours)
+        theirs = Sam2Model(Sam2Config(**layout.config(ours))).state_dict()
+    converted = to_huggingface(ours.state_dict(), SAM2_RENAMES, stores_copies=True)
+    assert {name: tensor.shape for name, tensor in converted.items()} == {
+        name: tensor.shape for name, tensor in theirs.items()
+    }
 
 
 def test_part_of_a_memory_is_refused(tmp_path):

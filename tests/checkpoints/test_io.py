@@ -150,6 +150,8 @@ CONFUSED = [
     ("sam_vit_b", "mobile_sam"),
     ("slimsam_50_uniform", "slimsam_77_uniform"),
     ("sam2.1_hiera_small", "sam_nano"),
+    ("sam2_nano", "sam_nano"),
+    ("sam2_nano", "sam2.1_hiera_tiny"),
     ("sam2_hiera_tiny", "sam2_hiera_large"),
     ("sam2_hiera_base_plus", "sam2.1_hiera_base_plus"),
     ("sam2.1_hiera_tiny", "sam2_hiera_tiny"),

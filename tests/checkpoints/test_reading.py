@@ -10,6 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sam_train.checkpoints import load_checkpoint, save_checkpoint
+from sam_train.checkpoints.reading import SHIPPED
+from sam_train.models import build_model
 from sam_train.structures import InputError
 from tests.checkpoints.tiny import build, same_weights
 
@@ -121,6 +123,14 @@ def test_a_file_that_is_no_checkpoint_is_named_with_the_remedy(content, message,
     (tmp_path / "file.pth").write_bytes(content(tmp_path))
     with pytest.raises(InputError, match=rf"file\.pth: .*{message}"):
         loaded(tmp_path / "file.pth")
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_weights_that_come_with_the_package_are_found_by_the_preset_s_name_and_have_a_card(name):
+    model = build_model(name)
+    load_checkpoint(model, name)
+    assert all(tensor.isfinite().all() for tensor in model.state_dict().values())
+    assert SHIPPED[name].with_suffix(".md").read_text().startswith(f"# Model card: {name}")
 
 
 def test_a_path_without_anything_is_named():

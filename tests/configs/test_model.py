@@ -3,6 +3,7 @@
 import pytest
 from hydra import compose, initialize_config_dir
 
+from sam_train.checkpoints.reading import SHIPPED
 from sam_train.cli.compose import CONFIGS
 from sam_train.models import PRESETS
 
@@ -15,5 +16,5 @@ def test_there_is_a_choice_for_every_preset_and_no_other():
 def test_a_choice_is_the_preset_of_its_name(preset):
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         model = compose("train", [f"model={preset}"]).model
-    own = {"weights": "sam_nano", "lr": 5e-4} if preset == "sam_nano" else {"weights": None}
+    own = {"weights": preset if preset in SHIPPED else "random", "lr": 5e-4} if "nano" in preset else {"weights": None}
     assert model == {"preset": preset, "image_size": None, **own}

@@ -8,6 +8,7 @@ import torch
 from torch.testing import assert_close
 
 from sam_train.models import PRESETS, build_model
+from sam_train.models.sam2.sam2 import Sam2
 from sam_train.structures import ImageFeatures, MaskPrediction, PointLabel, Prompts
 from tests.models.zoo import alone, build, choose, images, light_config, light_model, mixed_prompts
 from tests.parity.reference import ROOT, needs_reference
@@ -151,7 +152,8 @@ class TestPreset:
         unused = {name for name, _ in model.unused_shapes}
         assert unused <= dict(model.named_buffers()).keys() & model.state_dict().keys()
         assert all(parameter.requires_grad for parameter in model.parameters())
-        assert any("memory" in name for name in unused) == preset.startswith("sam2")
+        has_memory = isinstance(model, Sam2) and model.config.version is not None
+        assert any("memory" in name for name in unused) == has_memory
         assert ("image_encoder.head.weight" in unused) == (preset == "mobile_sam")
 
     def test_bfloat16_autocast_stays_near(self, model, features):
@@ -163,6 +165,13 @@ class TestPreset:
         for got, want in ((again.logits, expected.logits), (again.iou, expected.iou)):
             assert got.isfinite().all()
             assert (got.double() - want).norm() < 0.1 * want.norm()
+
+
+@pytest.mark.parametrize("preset", ["sam_nano", "sam2_nano"])
+def test_a_nano_has_at_most_six_million_weights_and_uses_all_of_them(preset):
+    model = on_meta(preset)
+    assert sum(tensor.numel() for tensor in model.state_dict().values()) < 6e6
+    assert not list(model.unused_shapes)
 
 
 @needs_reference

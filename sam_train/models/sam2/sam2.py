@@ -30,7 +30,7 @@ class Sam2Config:
         encoder: The image encoder's.
         preprocessing: How images become its input, with the input's side.
         version: 2.1 has weights for occluded objects and the age of object pointers that 2.0 has not; on images the
-            two are the same function.
+            two are the same function. None for a model that no video has trained: it has no memory, nor weights of one.
         dim: Channels of the image embedding and the decoder.
         decoder_depth: Two-way blocks.
         decoder_heads: Attention heads of the decoder.
@@ -39,7 +39,7 @@ class Sam2Config:
 
     encoder: HieraConfig
     preprocessing: Preprocessing
-    version: Version
+    version: Version | None
     dim: int = 256
     decoder_depth: int = 2
     decoder_heads: int = 8
@@ -75,8 +75,8 @@ class Sam2(PromptableModel):
 
     @property
     def unused_shapes(self) -> Shapes:
-        """Of the memory's weights."""
-        return memory_shapes(self.config.dim, self.config.version)
+        """Of the memory's weights, where there is one."""
+        return memory_shapes(self.config.dim, self.config.version) if self.config.version else ()
 
     @property
     def preprocessing(self) -> Preprocessing:

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
@@ -130,19 +131,25 @@ class SamLoss:
         return _Compared(*(torch.cat(values) for values in zip(*(run(*part) for part in parts), strict=True)))
 
     def _compare_part(self, logits: Float[Tensor, "P M h w"], targets: Bool[Tensor, "P H W"]) -> _Compared:
-        # Imported here: each takes seconds, and --help and the tests of other rooms need neither.
+        # Imported here: it takes seconds, and --help and the tests of other rooms do not need it.
         from monai.losses.dice import DiceLoss
-        from torchvision.ops import sigmoid_focal_loss
 
         logits = resize_logits(logits, (targets.shape[-2], targets.shape[-1]))
         targets = targets[:, None].expand_as(logits)
         truth = targets.to(logits.dtype)
-        focal = sigmoid_focal_loss(logits, truth, self.focal_alpha, self.focal_gamma).mean(dim=(2, 3))
+        focal = self._focal(logits, truth).mean(dim=(2, 3))
         dice = DiceLoss(sigmoid=True, smooth_nr=1.0, smooth_dr=1.0, reduction="none")(logits, truth).flatten(1)
         predicted = logits > 0
         intersection = (predicted & targets).sum(dim=(2, 3))
         union = (predicted | targets).sum(dim=(2, 3))
         return _Compared(focal, dice, intersection / union.clamp(min=1))
+
+    def _focal(self, logits: Float[Tensor, "P M h w"], truth: Float[Tensor, "P M h w"]) -> Float[Tensor, "P M h w"]:
+        from torchvision.ops import sigmoid_focal_loss
+
+        if self.focal_gamma == 0 and self.focal_alpha < 0:  # the same, without powers of one
+            return F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+        return sigmoid_focal_loss(logits, truth, self.focal_alpha, self.focal_gamma)
 
     def _object_score(self, prediction: MaskPrediction, is_present: Bool[Tensor, "P"]) -> Float[Tensor, ""]:
         if prediction.object_score is None:

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
+from torchvision.ops import sigmoid_focal_loss
 
 from sam_train.losses.sam_loss import SamLoss
 from sam_train.structures import InputError, MaskPrediction
@@ -161,3 +162,14 @@ def test_only_the_best_candidate_learns_its_mask_and_all_their_estimates():
     learns = logits.grad.flatten(2).abs().sum(dim=2) > 0
     assert torch.equal(learns.nonzero()[:, 1], cost.argmin(dim=1))
     assert (iou.grad != 0).all()
+
+
+def test_without_focus_the_mask_loss_is_cross_entropy():
+    logits = torch.randn(3, 2, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    truth = (torch.arange(3 * 2 * 64) % 3 == 0).view(3, 2, 8, 8).double()
+    plain = sigmoid_focal_loss(logits, truth, alpha=-1, gamma=0)
+    ours = SamLoss(focal_alpha=-1, focal_gamma=0)._focal(logits, truth)
+    torch.testing.assert_close(ours, plain, rtol=1e-12, atol=1e-14)
+    weights = torch.linspace(0, 1, plain.numel(), dtype=torch.float64).view_as(plain)
+    gradients = [torch.autograd.grad((value * weights).sum(), logits)[0] for value in (ours, plain)]
+    torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-14)

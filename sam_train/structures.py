@@ -9,11 +9,12 @@ are (height, width).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from enum import IntEnum
 from typing import Any, Literal, TypeVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, Integer, UInt8
@@ -152,20 +153,50 @@ class Sample:
 
     def masks(self) -> Bool[Tensor, "P h w"]:
         """One boolean mask per object."""
-        masks = torch.empty(len(self.value), *self.labels.shape[1:], dtype=torch.bool)
-        # One by one in place: all at once copies their planes and makes 64-bit numbers of them, 10 times as long.
-        for mask, plane, value in zip(masks, self.plane.tolist(), self.value.tolist(), strict=True):
-            torch.eq(self.labels[plane], value, out=mask)
+        # Zeros of numpy are memory that nobody has touched: where no object is, a mask takes neither time nor memory.
+        masks = torch.from_numpy(np.zeros((len(self.value), *self.labels.shape[1:]), np.bool_))
+        for labels, objects in self._planes():
+            values = self.value[objects].tolist()
+            # One by one: all at once copies their planes and makes 64-bit numbers of them, 10 times as long.
+            for index, value, box in zip(objects.tolist(), values, _boxes(labels, values), strict=True):
+                torch.eq(labels[box], value, out=masks[index][box])
         return masks
 
     def areas(self) -> Int[Tensor, "P"]:
         """Pixels of each object."""
-        objects = zip(self.plane.tolist(), self.value.tolist(), strict=True)
-        return torch.tensor([int((self.labels[plane] == value).count_nonzero()) for plane, value in objects]).long()
+        areas = torch.zeros_like(self.value)
+        for labels, objects in self._planes():
+            areas[objects] = _areas(labels, self.value[objects].tolist())
+        return areas
+
+    def _planes(self) -> Iterator[tuple[Integer[Tensor, "h w"], Int[Tensor, "n"]]]:
+        """Each plane and the indices of the objects on it."""
+        return ((labels, (self.plane == plane).nonzero()[:, 0]) for plane, labels in enumerate(self.labels))
 
     def keep(self, objects: Bool[Tensor, "P"] | Int[Tensor, "K"]) -> Sample:
         """The same image with these objects only, in this order."""
         return replace(self, plane=self.plane[objects], value=self.value[objects])
+
+
+def _are_worth_a_pass(labels: Integer[Tensor, "h w"], values: Sequence[int]) -> bool:
+    """Whether one pass over a plane for all values takes less time than a look for each, and no huge table."""
+    return len(values) > 4 and max(int(labels.max()), *values) < labels.numel()
+
+
+def _areas(labels: Integer[Tensor, "h w"], values: Sequence[int]) -> Int[Tensor, "n"]:
+    if _are_worth_a_pass(labels, values):
+        return torch.bincount(labels.flatten(), minlength=max(values) + 1)[list(values)]
+    return torch.tensor([int((labels == value).count_nonzero()) for value in values], dtype=torch.long)
+
+
+def _boxes(labels: Integer[Tensor, "h w"], values: Sequence[int]) -> list[tuple[slice, slice]]:
+    """Around the pixels of each value, or the whole plane."""
+    if not _are_worth_a_pass(labels, values):
+        return [(slice(None), slice(None))] * len(values)
+    from scipy import ndimage
+
+    found = ndimage.find_objects(labels.numpy(), max(values))
+    return [found[value - 1] or (slice(0), slice(0)) for value in values]
 
 
 @dataclass  # not frozen: Lightning's precision plugins refuse to convert what is
@@ -310,11 +341,16 @@ def downscale_masks(masks: Bool[Tensor, "P H W"], side: int) -> Bool[Tensor, "P 
         raise ValueError(f"masks of side {masks.shape[-1]} cannot be reduced to {side}: not a whole factor")
     if stride == 1:
         return masks
-    covered = torch.zeros(len(masks), side, side, dtype=torch.int16, device=masks.device)
+    pixels = masks.view(torch.uint8)
+    if stride * stride > 255:  # a cell's pixels could not be counted
+        pixels = pixels.to(torch.int16)
+    rows = torch.zeros_like(pixels[:, :side])
     for row in range(stride):
-        for column in range(stride):
-            covered += masks[:, row::stride, column::stride]
-    halves = covered * 2 >= stride * stride
+        rows += pixels[:, row::stride]
+    covered = torch.zeros_like(rows[..., :side])
+    for column in range(stride):
+        covered += rows[..., column::stride]
+    halves = covered >= (stride * stride + 1) // 2
     vanished = ~halves.flatten(1).any(dim=1)
     return torch.where(vanished[:, None, None], covered > 0, halves)
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as TF
@@ -22,7 +26,8 @@ class Augmentation:
             somewhere in an empty frame.
         rotate: Largest rotation either way, in degrees.
         shear: Largest shear either way, in degrees.
-        color: Largest relative change of brightness, contrast and saturation; hue turns by up to a tenth of it.
+        color: Largest relative change of brightness, contrast and saturation. Hues stay: to turn them takes longer than
+            all else that is done to an image.
     """
 
     flip: float = 0.5
@@ -46,10 +51,12 @@ class Augmentation:
             size = list(preprocessing.resized_size(window))
             labels = TF.crop(sample.labels, *corner, *window)
             # As a Mask it would be moved by half a pixel against the image: those are resized by NEAREST alone.
-            parts: list[torch.Tensor] = [tv_tensors.Mask(TF.resize(labels, size, v2.InterpolationMode.NEAREST_EXACT))]
+            labels = TF.resize(labels, size, v2.InterpolationMode.NEAREST_EXACT)
+            parts: list[Tensor] = [tv_tensors.Mask(_places(size))]
             if has_image:
                 parts.append(tv_tensors.Image(TF.resize(TF.crop(sample.image, *corner, *window), size)))
-            labels, *images = (part.as_subclass(torch.Tensor) for part in self._transform()(parts))
+            places, *images = (part.as_subclass(Tensor) for part in self._transform()(parts))
+            labels = F.pad(labels.flatten(1), (1, 0))[:, places[0].long()]
         return replace(sample, labels=labels, image=images[0] if has_image else sample.image.new_empty(0, *size))
 
     def _window(self, size: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -67,9 +74,16 @@ class Augmentation:
         steps: list[v2.Transform] = [v2.RandomHorizontalFlip(self.flip), v2.RandomVerticalFlip(self.flip)]
         if self.rotate or self.shear:
             shear = [-self.shear, self.shear, -self.shear, self.shear]
-            steps.append(
-                v2.RandomAffine([-self.rotate, self.rotate], shear=shear, interpolation=v2.InterpolationMode.BILINEAR)
-            )
+            fill = {tv_tensors.Mask: None, "others": 0}  # a mask is 0 outside in any case, and None is half the work
+            rotate, bilinear = [-self.rotate, self.rotate], v2.InterpolationMode.BILINEAR
+            steps.append(v2.RandomAffine(rotate, shear=shear, interpolation=bilinear, fill=fill))
         if self.color:
-            steps.append(v2.ColorJitter(self.color, self.color, self.color, self.color / 10))
+            steps.append(v2.ColorJitter(self.color, self.color, self.color))
         return v2.Compose(steps)
+
+
+def _places(size: Sequence[int]) -> Float[Tensor, "1 h w"]:
+    """Each pixel's number from 1; moved in place of the labels, it is one plane however many those are."""
+    num_pixels = size[0] * size[1]
+    assert num_pixels <= 2**24, "floating point counts no further"
+    return torch.arange(1, num_pixels + 1, dtype=torch.float32).view(1, *size)

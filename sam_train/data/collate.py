@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from jaxtyping import Bool
 from torch import Tensor
+from torch.utils.data import default_collate
 from torchvision.transforms.v2 import functional as TF
 
 from sam_train.data.seeds import object_draws
@@ -23,9 +25,10 @@ def to_batch(
     height, width = sample.size
     side = preprocessing.image_size
     padding = [0, 0, side - width, side - height]
+    padded = replace(sample, image=TF.pad(sample.image, padding), labels=TF.pad(sample.labels, padding))
     return Batch(
-        images=TF.pad(sample.image, padding)[None] if len(sample.image) else None,
-        masks=TF.pad(sample.masks(), padding),
+        images=padded.image[None] if len(sample.image) else None,
+        masks=padded.masks(),
         object_image=torch.zeros(len(sample.value), dtype=torch.long),
         valid_size=torch.tensor([[height, width]]),
         original_size=torch.tensor([original_size]),
@@ -44,8 +47,8 @@ def collate(batches: Sequence[Batch]) -> Batch:
     images = [batch.images for batch in batches if batch.images is not None]
     features = [batch.features for batch in batches if batch.features is not None]
     return Batch(
-        images=torch.cat(images) if images else None,
-        masks=torch.cat([batch.masks for batch in batches]),
+        images=_pack(images) if images else None,
+        masks=_pack([batch.masks for batch in batches]),
         object_image=torch.cat([batch.object_image + offset for batch, offset in zip(batches, offsets, strict=True)]),
         valid_size=torch.cat([batch.valid_size for batch in batches]),
         original_size=torch.cat([batch.original_size for batch in batches]),
@@ -54,3 +57,9 @@ def collate(batches: Sequence[Batch]) -> Batch:
         original_masks=tuple(originals) or None,
         features=ImageFeatures.cat(features) if features else None,
     )
+
+
+def _pack(parts: Sequence[Tensor]) -> Tensor:
+    """The rows of all parts; a loading process writes them straight into the memory it shares with the trainer."""
+    rows = [row for part in parts for row in part]
+    return default_collate(rows) if rows else torch.cat(list(parts))

@@ -64,12 +64,9 @@ def squared_edge_distance(masks: Bool[Tensor, "P h w"]) -> Int[Tensor, "P h w"]:
     Huttenlocher 2012), taken as a running minimum over offsets. A row is done once its largest distance is below the
     offset, so thin regions, which errors mostly are, cost a few offsets only.
     """
-    _, height, width = masks.shape
-    place = torch.arange(max(height, width), dtype=torch.int32, device=masks.device)
-    y, x = place[:height].view(1, -1, 1), place[:width]
-    above = torch.where(masks, -1, y).cummax(dim=1).values
-    below = torch.where(masks, height, y).flip(1).cummin(dim=1).values.flip(1)
-    column = torch.minimum(y - above, below - y).square()
+    width = masks.shape[2]
+    x = torch.arange(width, dtype=torch.int32, device=masks.device)
+    column = _squared_column_distance(masks)
     distance = torch.minimum(column, torch.minimum(x + 1, width - x).square())
     rows, columns = distance.view(-1, width), column.view(-1, width)
     offset, check_at = 1, 1
@@ -86,6 +83,20 @@ def squared_edge_distance(masks: Bool[Tensor, "P h w"]) -> Int[Tensor, "P h w"]:
         offset += 1
     rows[where] = some
     return distance
+
+
+def _squared_column_distance(masks: Bool[Tensor, "P h w"]) -> Int[Tensor, "P h w"]:
+    """Within each pixel's column; columns without a pixel of the mask, which most are, are passed over."""
+    height = masks.shape[1]
+    columns = masks.transpose(1, 2)
+    occupied = columns.any(dim=2)
+    lines = columns[occupied]
+    y = torch.arange(height, dtype=torch.int32, device=masks.device)
+    above = torch.where(lines, -1, y).cummax(dim=1).values
+    below = torch.where(lines, height, y).flip(1).cummin(dim=1).values.flip(1)
+    squared = y.new_zeros(masks.shape)
+    squared.transpose(1, 2)[occupied] = torch.minimum(y - above, below - y).square()
+    return squared
 
 
 def interior_points(masks: Bool[Tensor, "P h w"]) -> Float[Tensor, "P 2"]:
@@ -137,10 +148,10 @@ def rough_masks(masks: Bool[Tensor, "P h w"], side: int) -> Float[Tensor, "P 1 s
     boxes = boxes_from_masks(masks) * (side / masks.shape[-1])
     extent = (boxes[:, 2:] - boxes[:, :2]).amax(dim=1)
     fine = F.interpolate(masks[:, None].float(), (side, side), mode="area")
-    # One averaging per size class of object: kernels of 1, 3, 5, ... cells, so that the batch stays packed.
+    # One averaging per size class of object, with kernels of 1, 3, 5, ... cells.
     size_class = (extent / ROUGH_CELLS / 2).round().clamp(0, 8).long()
-    coverage = fine
-    for radius in range(1, 9):
-        blurred = F.avg_pool2d(fine, 2 * radius + 1, stride=1, padding=radius)
-        coverage = torch.where((size_class == radius).view(-1, 1, 1, 1), blurred, coverage)
+    coverage = torch.empty_like(fine)
+    for radius in size_class.unique().tolist():
+        of_class = size_class == radius
+        coverage[of_class] = F.avg_pool2d(fine[of_class], 2 * radius + 1, stride=1, padding=radius)
     return (2 * coverage - 1) * ROUGH_LOGIT

@@ -4,13 +4,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from sam_train.data.augmentation import Augmentation
 from sam_train.data.collate import collate
 from sam_train.data.dataset import EvalDataset, TrainDataset
 from sam_train.data.source import all_objects
 from sam_train.data.transforms import resize_sample
-from sam_train.structures import InputError, Preprocessing
+from sam_train.structures import InputError, Preprocessing, Sample
 from tests.data.samples import SquaresSource
 
 SAM = Preprocessing(image_size=64)
@@ -147,3 +148,45 @@ def test_collating_packs_objects_in_order():
 def test_impossible_augmentations_are_refused(arguments):
     with pytest.raises(InputError, match="augmentation"):
         Augmentation(**arguments)
+
+
+@pytest.mark.parametrize("huge", [0, 10**9])
+@pytest.mark.parametrize("num_objects", [3, 12])
+def test_masks_and_areas_are_those_of_a_plain_comparison(num_objects, huge):
+    generator = torch.Generator().manual_seed(num_objects)
+    labels = torch.randint(9, (3, 30, 40), generator=generator, dtype=torch.int32)
+    labels[0, 0, 0] += huge
+    plane = torch.randint(3, (num_objects,), generator=generator)
+    value = torch.randint(1, 12, (num_objects,), generator=generator)  # 9, 10 and 11 are nowhere
+    value[0] += huge
+    sample = Sample("a", torch.zeros(3, 30, 40, dtype=torch.uint8), labels, plane, value)
+    expected = torch.stack([labels[p] == v for p, v in zip(plane.tolist(), value.tolist(), strict=True)])
+    assert torch.equal(sample.masks(), expected)
+    assert torch.equal(sample.areas(), expected.sum((1, 2)))
+
+
+def test_planes_are_augmented_alike():
+    sample = SquaresSource().read(4)
+    together = GEOMETRY(replace(sample, labels=sample.labels.repeat(3, 1, 1)), SAM, seed=2).labels
+    alone = GEOMETRY(sample, SAM, seed=2).labels
+    assert alone.any()
+    assert torch.equal(together, alone.expand(3, -1, -1))
+
+
+def test_large_labels_survive_a_rotation():
+    sample, keeps_size = SquaresSource().read(4), Preprocessing(image_size=90)
+    far = replace(sample, labels=sample.labels + 2**24 * (sample.labels > 0))
+    turned = Augmentation(zoom=(1, 1), rotate=20)
+    labels = turned(sample, keeps_size, 3).labels
+    assert torch.equal(turned(far, keeps_size, 3).labels, labels + 2**24 * (labels > 0))
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_loading_process_gives_the_same_batches(num_workers):
+    dataset = train_dataset()
+    batches = [[(0, 1), (0, 4)], [(1, 3)]]
+    loader = DataLoader(dataset, batch_sampler=batches, collate_fn=collate, num_workers=num_workers)
+    for keys, batch in zip(batches, loader, strict=True):
+        alone = [dataset[key] for key in keys]
+        assert torch.equal(batch.masks, torch.cat([item.masks for item in alone]))
+        assert torch.equal(batch.images, torch.cat([item.images for item in alone]))

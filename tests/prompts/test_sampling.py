@@ -20,6 +20,7 @@ from sam_train.prompts.sampling import (
     rough_masks,
     squared_edge_distance,
 )
+from sam_train.structures import downscale_masks
 from tests.parity.reference import ROOT, needs_reference
 
 
@@ -134,3 +135,26 @@ def test_a_rough_mask_is_right_in_place_and_wrong_along_the_edge():
     rough = logits[:, 0] > 0
     iou = ((truth & rough).sum((1, 2)) / (truth | rough).sum((1, 2))).numpy()
     assert 0.5 < np.median(iou) < 0.99
+
+
+def test_rough_masks_equal_each_object_alone():
+    masks = torch.cat([random_masks(3, 128, 128, seed) & squares for seed, squares in enumerate(squares_of(128))])
+    together = rough_masks(masks, 32)
+    assert torch.equal(together, torch.cat([rough_masks(mask[None], 32) for mask in masks]))
+
+
+def squares_of(side):
+    place = torch.arange(side)
+    return [((place < extent)[:, None] & (place < extent))[None] for extent in (10, 40, side)]
+
+
+@pytest.mark.parametrize(("side", "stride"), [(64, 2), (64, 4), (60, 15), (64, 16), (64, 32)])
+def test_masks_are_downscaled_as_means_of_their_cells(side, stride):
+    masks = random_masks(6, side, side)
+    masks[0] = True
+    masks[1] = torch.zeros(side, side)
+    masks[2] = torch.zeros(side, side)
+    masks[2, 5, 7] = True
+    mean = torch.nn.functional.avg_pool2d(masks[:, None].double(), stride)[:, 0]
+    expected = torch.where((mean >= 0.5).any((1, 2), keepdim=True), mean >= 0.5, mean > 0)
+    assert torch.equal(downscale_masks(masks, side // stride), expected)

@@ -214,8 +214,8 @@ class Batch(_Tensors):
             from its row, so prompts do not depend on what else is in the batch, on workers or on devices.
         ids: Per image, its sample's id.
         original_masks: Per image, its objects' masks at the original size; only in evaluation.
-        features: What the image encoder says of the images, where that was known beforehand; in the precision it was
-            kept in.
+        features: What the image encoder, or its part that does not train, says of the images, where that was known
+            beforehand; in the precision it was kept in.
     """
 
     images: UInt8[Tensor, "B 3 S S"] | None
@@ -226,7 +226,7 @@ class Batch(_Tensors):
     draws: Float[Tensor, "P R"]
     ids: tuple[str, ...]
     original_masks: tuple[Bool[Tensor, "_ _ _"], ...] | None = None
-    features: ImageFeatures | None = None
+    features: ImageFeatures | EncoderState | None = None
 
     @property
     def num_objects(self) -> int:
@@ -308,6 +308,30 @@ class ImageFeatures(_Tensors):
         """Those of all images, in order."""
         high_res = tuple(torch.cat(level) for level in zip(*(one.high_res for one in features), strict=True))
         return cls(torch.cat([one.embedding for one in features]), high_res)  # pyright: ignore[reportArgumentType]
+
+
+@dataclass  # as ImageFeatures
+class EncoderState(_Tensors):
+    """An image encoder left between two of its steps: all that the rest of it needs.
+
+    Attributes:
+        maps: The one to go on with last; before it, those of earlier stages that the encoder also returns. Their axes
+            after the first are the encoder's own.
+        num_steps: How many of the encoder's steps were taken.
+    """
+
+    maps: tuple[Float[Tensor, "B _ _ _"], ...]
+    num_steps: int
+
+    def image(self, index: int) -> EncoderState:
+        """That of one image."""
+        return self._map(lambda tensor: tensor[index : index + 1])
+
+    @classmethod
+    def cat(cls, states: Sequence[EncoderState]) -> EncoderState:
+        """Those of all images, in order; all were left at the same step."""
+        maps = tuple(torch.cat(level) for level in zip(*(one.maps for one in states), strict=True))
+        return cls(maps, states[0].num_steps)
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from torch.utils.data import DataLoader
 from sam_train.data.collate import collate, to_batch
 from sam_train.data.embedding_cache import EmbeddingCache, Layout
 from sam_train.data.views import ViewIndex, Views
-from sam_train.structures import Batch, ImageFeatures, Sample
+from sam_train.structures import Batch, EncoderState, ImageFeatures, Sample
 
-Encode = Callable[[Batch], ImageFeatures]
+Encode = Callable[[Batch], ImageFeatures | EncoderState]
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def _blank(views: Views) -> Batch:
     return to_batch(Sample("blank", image, labels, nothing, nothing), views.preprocessing, (side, side))
 
 
-def _keep(cache: EmbeddingCache, names: Iterator[str], features: ImageFeatures, batch: Batch) -> None:
+def _keep(cache: EmbeddingCache, names: Iterator[str], features: ImageFeatures | EncoderState, batch: Batch) -> None:
     for image in range(len(batch.ids)):
         cache.write(next(names), features.image(image), batch.original_size[image])
 

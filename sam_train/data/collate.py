@@ -12,7 +12,7 @@ from torch.utils.data import default_collate
 from torchvision.transforms.v2 import functional as TF
 
 from sam_train.data.seeds import object_draws
-from sam_train.structures import Batch, ImageFeatures, Preprocessing, Sample
+from sam_train.structures import Batch, Preprocessing, Sample
 
 
 def to_batch(
@@ -55,7 +55,7 @@ def collate(batches: Sequence[Batch]) -> Batch:
         draws=torch.cat([batch.draws for batch in batches]),
         ids=tuple(sample_id for batch in batches for sample_id in batch.ids),
         original_masks=tuple(originals) or None,
-        features=ImageFeatures.cat(features) if features else None,
+        features=type(features[0]).cat(features) if features else None,  # pyright: ignore[reportArgumentType]
     )
 
 

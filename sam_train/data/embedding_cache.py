@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from sam_train.structures import ImageFeatures, InputError
+from sam_train.structures import EncoderState, ImageFeatures, InputError
 
 Dtype = Literal["bfloat16", "float32"]
 
@@ -25,6 +25,7 @@ Layout = Mapping[str, list[int]]
 """The shape of every tensor of an entry, by its name there."""
 
 _LEVELS = ("embedding", "high_res.0", "high_res.1")
+_MAP, _STEPS = "map.", "num_steps"
 _SIZE = "original_size"
 _LAYOUT_FILE = "layout.json"
 _OVERHEAD = 4096  # bytes of an entry beyond its features: names, shapes, and the rest of a disk block
@@ -70,8 +71,8 @@ class EmbeddingCache:
         digest = hashlib.blake2b(name.encode(), digest_size=16).hexdigest()
         return self.place / digest[:2] / f"{digest}.safetensors"
 
-    def read(self, name: str, original_size: tuple[int, int]) -> ImageFeatures:
-        """The features of one image, in the dtype they are kept in.
+    def read(self, name: str, original_size: tuple[int, int]) -> ImageFeatures | EncoderState:
+        """The features of one image, or the encoder's state, in the dtype they are kept in.
 
         Args:
             name: Of the entry.
@@ -93,10 +94,13 @@ class EmbeddingCache:
             was = " x ".join(map(str, tensors[_SIZE].tolist()))
             now = " x ".join(map(str, original_size))
             raise InputError(f"size mismatch: {name}: the image is {was}, its masks are {now} (height x width)")
+        if _STEPS in tensors:
+            maps = (tensors[name] for name in sorted(tensors) if name.startswith(_MAP))
+            return EncoderState(tuple(maps), int(tensors[_STEPS]))
         embedding, *high_res = (tensors[level].permute(0, 3, 1, 2) for level in _LEVELS if level in tensors)
         return ImageFeatures(embedding, tuple(high_res))  # pyright: ignore[reportArgumentType]
 
-    def write(self, name: str, features: ImageFeatures, original_size: Int[Tensor, "2"]) -> None:
+    def write(self, name: str, features: ImageFeatures | EncoderState, original_size: Int[Tensor, "2"]) -> None:
         """Keep the features of one image, in place of what was there.
 
         Raises:
@@ -127,7 +131,7 @@ class EmbeddingCache:
         except (OSError, ValueError):
             return None
 
-    def set_layout(self, features: ImageFeatures) -> Layout:
+    def set_layout(self, features: ImageFeatures | EncoderState) -> Layout:
         """Keep the shapes that all entries have, those of any one image's features; then they are known at once."""
         layout = {key: list(tensor.shape) for key, tensor in self._stored(features).items()} | {_SIZE: [2]}
         self.place.mkdir(parents=True, exist_ok=True)
@@ -158,10 +162,13 @@ class EmbeddingCache:
             )
         return free
 
-    def _stored(self, features: ImageFeatures) -> dict[str, Tensor]:
+    def _stored(self, features: ImageFeatures | EncoderState) -> dict[str, Tensor]:
         """The tensors of an entry, position by position as encoders leave them and decoders like them."""
-        levels = (features.embedding, *features.high_res)
         dtype = getattr(torch, self.dtype)
+        if isinstance(features, EncoderState):
+            maps = {f"{_MAP}{index}": map_.detach().to("cpu", dtype) for index, map_ in enumerate(features.maps)}
+            return {key: map_.contiguous() for key, map_ in maps.items()} | {_STEPS: torch.tensor(features.num_steps)}
+        levels = (features.embedding, *features.high_res)
         return {
             key: level.detach().permute(0, 2, 3, 1).to("cpu", dtype).contiguous()
             for key, level in zip(_LEVELS, levels, strict=False)

@@ -9,18 +9,28 @@ from torch import Tensor
 
 from sam_train.models.promptable import PromptableModel
 from sam_train.prompts.simulator import PromptSimulator, is_ambiguous
-from sam_train.structures import Batch, ImageFeatures, MaskPrediction, Prompts
+from sam_train.structures import Batch, EncoderState, ImageFeatures, MaskPrediction, Prompts
 
 Decode: TypeAlias = Callable[[ImageFeatures, Prompts, Tensor, Tensor], MaskPrediction]
 """:meth:`PromptableModel.decode`, which is what trains, or :meth:`PromptableModel.predict`."""
 
 
 def encode(model: PromptableModel, batch: Batch) -> ImageFeatures:
-    """The features of a batch's images: those it brings, or else computed."""
-    if batch.features is not None:
-        return batch.features.to(next(model.parameters()).dtype)
+    """The features of a batch's images: those it brings, or else computed, from where it is known what comes before."""
+    if batch.features is None:
+        return model.encode_image(_inputs(model, batch))
+    features = batch.features.to(next(model.parameters()).dtype)
+    return features if isinstance(features, ImageFeatures) else model.encode_rest(features)
+
+
+def encode_prefix(model: PromptableModel, batch: Batch) -> ImageFeatures | EncoderState:
+    """Of a batch's images what training does not change: all features, or the encoder's state before what trains."""
+    return model.encode_prefix(_inputs(model, batch))
+
+
+def _inputs(model: PromptableModel, batch: Batch) -> Tensor:
     assert batch.images is not None, "a batch has images or features"
-    return model.encode_image(model.preprocessing.normalize(batch.images, batch.valid_size))
+    return model.preprocessing.normalize(batch.images, batch.valid_size)
 
 
 def interact(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from typing import Any
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from sam_train.models.staged_encoder import StagedEncoder
 from sam_train.models.unused_weights import Shapes
-from sam_train.structures import ImageFeatures, MaskPrediction, Preprocessing, Prompts
+from sam_train.structures import EncoderState, ImageFeatures, MaskPrediction, Preprocessing, Prompts
 
 
 class PromptableModel(nn.Module, ABC):
@@ -19,7 +21,7 @@ class PromptableModel(nn.Module, ABC):
         image_encoder: The part that sees the image, once for all of its objects.
     """
 
-    image_encoder: nn.Module
+    image_encoder: StagedEncoder
 
     def encoding_parameters(self) -> Iterator[nn.Parameter]:
         """The parameters that :meth:`encode_image` uses; where none of them trains, features can be kept."""
@@ -35,9 +37,29 @@ class PromptableModel(nn.Module, ABC):
     def preprocessing(self) -> Preprocessing:
         """How images become this model's input."""
 
-    @abstractmethod
     def encode_image(self, images: Float[Tensor, "B 3 S S"]) -> ImageFeatures:
         """Features of images that :meth:`Preprocessing.normalize` made."""
+        return self.as_features(self.image_encoder(images))
+
+    def encode_prefix(self, images: Float[Tensor, "B 3 S S"]) -> ImageFeatures | EncoderState:
+        """As far as nothing trains: features, or the image encoder's state before its first step that does."""
+        num_steps = self.num_frozen_steps()
+        return self.encode_image(images) if num_steps is None else self.image_encoder.prefix(images, num_steps)
+
+    def encode_rest(self, state: EncoderState) -> ImageFeatures:
+        """What :meth:`encode_image` returns, from where :meth:`encode_prefix` left off."""
+        return self.as_features(self.image_encoder.rest(state))
+
+    def num_frozen_steps(self) -> int | None:
+        """How many steps the image encoder takes before the first that trains; None if nothing trains in encoding."""
+        if not any(parameter.requires_grad for parameter in self.encoding_parameters()):
+            return None
+        trains = [any(parameter.requires_grad for parameter in step.parameters()) for step in self.image_encoder.steps]
+        return trains.index(True) if any(trains) else len(trains)
+
+    @abstractmethod
+    def as_features(self, encoded: Any) -> ImageFeatures:
+        """What the image encoder returned, as decoding reads it."""
 
     @abstractmethod
     def decode(

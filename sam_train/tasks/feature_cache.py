@@ -1,4 +1,4 @@
-"""An image encoder that does not train runs once an image: its features come from a cache."""
+"""An image encoder, or as much of it as does not train, runs once an image: what it says comes from a cache."""
 
 from __future__ import annotations
 
@@ -10,16 +10,19 @@ from lightning import Callback, LightningModule, Trainer
 
 from sam_train.data.datamodule import SegmentationData
 from sam_train.data.embedding_cache import Dtype, EmbeddingCache
-from sam_train.inference.interaction import encode
+from sam_train.inference.interaction import encode_prefix
 from sam_train.models.promptable import PromptableModel
-from sam_train.structures import Batch, ImageFeatures, InputError
+from sam_train.structures import Batch, EncoderState, ImageFeatures, InputError
 from sam_train.tasks.image import ImageTask
 
-_FORMAT = 1  # of entries; raised where the same encoder would give others
+_FORMAT = 2  # of entries; raised where the same encoder would give others
 
 
 class FeatureCache(Callback):
     """Fills an embedding cache before training, and has training and validation read from it.
+
+    With an image encoder that does not train it keeps features; with one of which only the last blocks do, what these
+    start from.
 
     Training images then have a fixed number of views: the first is the image as it is, the others are augmented. Their
     objects and prompts are drawn anew each epoch as ever.
@@ -39,53 +42,64 @@ class FeatureCache(Callback):
         """Compute what is missing, every device its share.
 
         Raises:
-            InputError: If the image encoder trains, or the disk cannot take it.
+            InputError: If the image encoder trains from its first block on, or the disk cannot take it.
         """
         data = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
         assert isinstance(pl_module, ImageTask)
         assert isinstance(data, SegmentationData)
         if data.cache is not None:  # validated before training: filled already
             return
-        require_frozen_encoder(pl_module.model)
+        require_frozen_prefix(pl_module.model)
         key = encoder_key(pl_module.model, str(trainer.precision))
         data.cache = EmbeddingCache(self.folder, key, self.dtype, self.views)
         device = trainer.strategy.root_device
         trainer.precision_plugin.convert_module(pl_module.to(device))
 
         @torch.no_grad()
-        def encode_batch(batch: Batch) -> ImageFeatures:
+        def encode_batch(batch: Batch) -> ImageFeatures | EncoderState:
             with trainer.precision_plugin.forward_context():
-                return encode(pl_module.model, trainer.precision_plugin.convert_input(batch.to(device)))
+                return encode_prefix(pl_module.model, trainer.precision_plugin.convert_input(batch.to(device)))
 
         data.fill_cache(encode_batch)
 
 
-def require_frozen_encoder(model: PromptableModel) -> None:
-    """Refuse to keep features that change.
+def require_frozen_prefix(model: PromptableModel) -> None:
+    """Refuse to keep what changes.
 
     Raises:
-        InputError: If anything trains that encodes images.
+        InputError: If the image encoder trains from its first block on.
     """
-    if any(parameter.requires_grad for parameter in model.encoding_parameters()):
+    if model.num_frozen_steps() == 0:
         raise InputError(
-            "the cache keeps what the image encoder says of each image, but this run trains the image encoder; add "
-            "tuning=frozen, or leave out cache=on"
+            "the cache keeps what does not change of each image, but this run trains the whole image encoder; add "
+            "tuning=frozen or tuning.last_blocks=4, or leave out cache=on"
         )
 
 
 def encoder_key(model: PromptableModel, precision: str) -> str:
-    """A hash of all that features come from beside the image: weights, how the encoder is built, preprocessing.
+    """A hash of all that comes into an entry beside the image: weights, how the encoder is built, preprocessing.
 
     Args:
         model: The model.
         precision: That it computes in, as Lightning names it.
     """
-    digest = hashlib.blake2b(f"{_FORMAT} {precision} {model.preprocessing}".encode(), digest_size=16)
-    for name, module in model.image_encoder.named_modules():
+    num_steps = model.num_frozen_steps()
+    modules = dict(model.image_encoder.named_modules())
+    tensors = [*model.encoding_parameters(), *model.image_encoder.buffers()]
+    if num_steps is not None:  # modules are held in the order in which they run
+        later = {id(module) for step in model.image_encoder.steps[num_steps:] for module in step.modules()}
+        names = list(modules)
+        end = next((index for index, name in enumerate(names) if id(modules[name]) in later), len(names))
+        modules = {name: modules[name] for name in names[:end]}
+        own = (module.named_parameters(recurse=False) for module in modules.values())
+        tensors = [parameter for found in own for _, parameter in found]
+        tensors += [buffer for module in modules.values() for buffer in module.buffers(recurse=False)]
+    digest = hashlib.blake2b(f"{_FORMAT} {precision} {model.preprocessing} {num_steps}".encode(), digest_size=16)
+    for name, module in modules.items():
         plain = {key: value for key, value in vars(module).items() if isinstance(value, (int, float, str, tuple))}
         plain.pop("training")
         digest.update(f"{name} {type(module).__name__} {sorted(plain.items())}".encode())
-    for tensor in (*model.encoding_parameters(), *model.image_encoder.buffers()):
+    for tensor in tensors:
         digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()

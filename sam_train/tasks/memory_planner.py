@@ -12,7 +12,7 @@ from lightning import Callback, LightningModule, Trainer
 from rich.console import Console
 
 from sam_train.data.datamodule import SegmentationData
-from sam_train.inference.interaction import encode
+from sam_train.inference.interaction import encode_prefix
 from sam_train.structures import NUM_DRAWS, Batch, InputError
 from sam_train.tasks.image import ImageTask
 from sam_train.tasks.memory import free_bytes, peak_bytes
@@ -174,7 +174,7 @@ def _measurement(trainer: Trainer, task: ImageTask, data: SegmentationData) -> C
         batch = trainer.precision_plugin.convert_input(_example(count, data.preprocessing.image_size).to(device))
         if data.cache is not None:
             with torch.no_grad(), trainer.precision_plugin.forward_context():
-                batch = replace(batch, images=None, features=encode(task.model, batch))
+                batch = replace(batch, images=None, features=encode_prefix(task.model, batch))
         try:
             if count == 1:
                 step(batch)  # loads libraries, makes the gradients

@@ -28,13 +28,15 @@ class Losses(Callback):
         self.values.append(trainer.callback_metrics["train/loss"].item())
 
 
-def run(folder, *caches, mode="frozen", augmentation=None, **options):
-    """Weights and losses of a few steps, the validation score, and how many batches the encoder saw."""
-    task, data, losses, seen = make_task(mode), make_data(2, augmentation), Losses(), []
+def run(folder, *caches, mode="frozen", augmentation=None, last_blocks=None, **options):
+    """Weights and losses of a few steps, the validation score, and how many batches the encoder saw and began with."""
+    task, data, losses = make_task(mode, last_blocks=last_blocks), make_data(2, augmentation), Losses()
+    seen, begun = [], []
     task.model.image_encoder.register_forward_hook(lambda *_: seen.append(1))
+    task.model.image_encoder.steps[0].register_forward_hook(lambda *_: begun.append(1))
     trainer = make_trainer(folder, max_steps=6, val_check_interval=3, callbacks=[losses, *caches], **options)
     trainer.fit(task, data)
-    return Run(weights(task), losses.values, trainer.callback_metrics["val/iou"].item(), len(seen))
+    return Run(weights(task), losses.values, trainer.callback_metrics["val/iou"].item(), len(seen), len(begun))
 
 
 class Run(NamedTuple):
@@ -42,6 +44,7 @@ class Run(NamedTuple):
     losses: list[float]
     score: float
     num_encoded: int
+    num_begun: int
 
 
 def furthest(first, second):
@@ -55,6 +58,20 @@ def test_training_from_a_cache_of_float32_equals_training_without(tmp_path):
     assert furthest(plain.weights, weights(make_task("frozen"))) > 1e-4
     assert cached.losses == pytest.approx(plain.losses, rel=1e-6)
     assert cached.score == pytest.approx(plain.score, rel=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["lora", "full"])
+def test_the_last_blocks_train_from_a_cache_of_what_is_before_them(tmp_path, mode):
+    plain = run(tmp_path / "plain", mode=mode, last_blocks=3)
+    cached = run(tmp_path / "cached", FeatureCache(str(tmp_path / "cache"), dtype="float32"), mode=mode, last_blocks=3)
+    assert furthest(plain.weights, cached.weights) <= 1e-6
+    assert furthest(plain.weights, weights(make_task(mode, last_blocks=3))) > 1e-4
+    assert cached.losses == pytest.approx(plain.losses, rel=1e-6)
+    assert cached.score == pytest.approx(plain.score, rel=1e-6)
+    assert (plain.num_begun, cached.num_begun) == (6 + 2 * 3, 3 + 3 + 1)
+    again = run(tmp_path / "again", FeatureCache(str(tmp_path / "cache"), dtype="float32"), mode=mode, last_blocks=3)
+    assert again.num_begun == 0
+    assert furthest(again.weights, cached.weights) == 0
 
 
 def test_training_from_a_cache_of_bfloat16_equals_training_without_to_its_precision(tmp_path):
@@ -97,15 +114,29 @@ def test_an_encoder_that_trains_is_refused(tmp_path, mode):
 @pytest.mark.parametrize("preset", ["sam_nano", "mobile_sam", "sam2.1_hiera_tiny"])
 def test_the_key_changes_with_all_that_features_come_from(preset):
     torch.manual_seed(0)
-    model = build_model(preset, SIZE)
+    model = build_model(preset, SIZE).requires_grad_(False)
     keys = [
         encoder_key(model, "32-true"),
         encoder_key(model, "bf16-mixed"),
-        encoder_key(build_model(preset, 128), "32-true"),
+        encoder_key(build_model(preset, 128).requires_grad_(False), "32-true"),
     ]
     for tensor in [*model.encoding_parameters(), *model.image_encoder.buffers()][::40]:
         tensor.data.view(-1)[0] += 1
         keys.append(encoder_key(model, "32-true"))
+    assert len(set(keys)) == len(keys)
+
+
+def test_the_key_is_of_what_is_before_the_blocks_that_train():
+    model = make_task("full", last_blocks=3).model
+    steps = model.image_encoder.steps
+    keys = [encoder_key(model, "32-true")]
+    for tensor in [*steps[-3].parameters(), *model.image_encoder.neck.parameters(), *model.mask_decoder.parameters()]:
+        tensor.data.view(-1)[0] += 1
+    assert encoder_key(model, "32-true") == keys[0]
+    for tensor in [model.image_encoder.pos_embed, *steps[0].parameters(), *steps[-4].parameters()]:
+        tensor.data.view(-1)[0] += 1
+        keys.append(encoder_key(model, "32-true"))
+    keys += [encoder_key(make_task("full", last_blocks=last).model, "32-true") for last in (2, 4)]
     assert len(set(keys)) == len(keys)
 
 

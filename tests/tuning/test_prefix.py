@@ -5,7 +5,7 @@ import torch
 
 from sam_train.models import ImageModel
 from sam_train.models.encoder_block import encoder_blocks
-from sam_train.structures import InputError
+from sam_train.structures import EncoderState, InputError
 from sam_train.tuning.surgery import Tuning, trained_table
 from tests.models.zoo import images, light_model, mixed_prompts
 
@@ -53,6 +53,37 @@ def test_the_last_blocks_learn_what_they_do_when_all_train(preset):
     assert len(last) < len(whole)
     for name, gradient in last.items():
         torch.testing.assert_close(gradient, whole[name], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("preset", MODELS)
+def test_an_encoder_left_after_any_step_goes_on_as_if_it_had_not_been(preset):
+    model, shown = tuned(preset, "frozen"), images(COUNT)
+    whole = model.encode_image(shown)
+    for num_steps in range(len(model.image_encoder.steps) + 1):
+        rest = model.encode_rest(model.image_encoder.prefix(shown, num_steps))
+        for part, expected in zip((rest.embedding, *rest.high_res), (whole.embedding, *whole.high_res), strict=True):
+            assert torch.equal(part, expected)
+
+
+@pytest.mark.parametrize("preset", MODELS)
+@pytest.mark.parametrize("mode", ["lora", "full"])
+def test_what_trains_learns_the_same_from_the_state_before_it(preset, mode):
+    whole, parts = (tuned(preset, mode, last_blocks=1) for _ in range(2))
+    expected = gradients(whole)
+    with torch.no_grad():
+        state = parts.encode_prefix(images(COUNT))
+    assert isinstance(state, EncoderState)
+    assert 0 < state.num_steps < len(parts.image_encoder.steps)
+    parts.encode_image = lambda _: parts.encode_rest(state)
+    for name, gradient in gradients(parts).items():
+        torch.testing.assert_close(gradient, expected.pop(name), rtol=1e-9, atol=1e-12)
+    assert not expected
+
+
+def test_an_encoder_is_kept_as_far_as_it_does_not_train():
+    assert tuned("sam_nano", "frozen").num_frozen_steps() is None
+    assert tuned("sam_nano", "lora").num_frozen_steps() == 0
+    assert tuned("sam_nano", "full", last_blocks=1).num_frozen_steps() == 1
 
 
 @pytest.mark.parametrize("preset", MODELS)

@@ -64,9 +64,9 @@ class Sam(PromptableModel):
         """How images become this model's input."""
         return self.config.preprocessing
 
-    def encode_image(self, images: Float[Tensor, "B 3 S S"]) -> ImageFeatures:
-        """Features of images that :meth:`Preprocessing.normalize` made."""
-        return ImageFeatures(embedding=self.image_encoder(images))
+    def as_features(self, encoded: Float[Tensor, "B C h w"]) -> ImageFeatures:
+        """The embedding alone."""
+        return ImageFeatures(embedding=encoded)
 
     def decode(
         self,

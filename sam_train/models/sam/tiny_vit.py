@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from sam_train.models.encoder_block import EncoderBlock
 from sam_train.models.layers import image_neck
+from sam_train.models.staged_encoder import Maps, StagedEncoder
 from sam_train.models.unused_weights import Shapes, hold_unused_weights, linear_shapes
 from sam_train.models.windows import merge_windows, partition_windows
 
@@ -182,14 +183,13 @@ class Stage(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.downsample = downsample
 
-    def forward(self, x: Float[Tensor, "B c h w"]) -> Float[Tensor, "B C H W"]:
-        """The next stage's map."""
-        for block in self.blocks:
-            x = block(x)
-        return x if self.downsample is None else self.downsample(x)
+    @property
+    def steps(self) -> list[nn.Module]:
+        """From this stage's map to the next one's."""
+        return [*self.blocks, *([] if self.downsample is None else [self.downsample])]
 
 
-class TinyViT(nn.Module):
+class TinyViT(StagedEncoder):
     """Four stages and SAM's neck. Batch normalisation: in evaluation mode an image's embedding is its own affair."""
 
     def __init__(self, config: TinyViTConfig, out_channels: int) -> None:
@@ -213,12 +213,18 @@ class TinyViT(nn.Module):
         # The last stage stays at the third's resolution, unlike the paper's: SAM's decoder wants a sixteenth.
         return Stage(blocks, Bottleneck(dim, next_dim, next_dim, stride=2 if index < 2 else 1))
 
-    def forward(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
-        """The embedding of normalised images of any size that is a multiple of the stride."""
-        x = self.patch_embed(images)
-        for stage in self.layers:
-            x = stage(x)
-        return self.neck(x)
+    @property
+    def steps(self) -> list[nn.Module]:
+        """Blocks and the convolutions between stages."""
+        return [step for stage in self.layers for step in stage.steps]  # pyright: ignore[reportGeneralTypeIssues]
+
+    def start(self, images: Float[Tensor, "B 3 H W"]) -> tuple[Float[Tensor, "B c h w"]]:
+        """Patches of images of any size that is a multiple of the stride."""
+        return (self.patch_embed(images),)
+
+    def finish(self, maps: Maps) -> Float[Tensor, "B C h w"]:
+        """The embedding of the images."""
+        return self.neck(maps[-1])
 
 
 def _initialize(module: nn.Module) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from sam_train.models.encoder_block import EncoderBlock
 from sam_train.models.layers import MLPBlock, image_neck
 from sam_train.models.sam.relative_attention import attend
+from sam_train.models.staged_encoder import Maps, StagedEncoder
 from sam_train.models.unused_weights import Shapes
 from sam_train.models.windows import merge_windows, partition_windows
 
@@ -149,7 +150,7 @@ class PatchEmbed(nn.Module):
         return self.proj(images).permute(0, 2, 3, 1)
 
 
-class ImageEncoderViT(nn.Module):
+class ImageEncoderViT(StagedEncoder):
     """ViT in the manner of ViTDet (Li et al. 2022) and a neck down to the decoder's channels."""
 
     def __init__(self, config: ViTConfig, out_channels: int) -> None:
@@ -166,13 +167,19 @@ class ImageEncoderViT(nn.Module):
         self.apply(_initialize)
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
 
-    def forward(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
-        """The embedding of normalised images; position embeddings are interpolated to their size."""
+    @property
+    def steps(self) -> list[nn.Module]:
+        """The blocks."""
+        return list(self.blocks)
+
+    def start(self, images: Float[Tensor, "B 3 H W"]) -> tuple[Float[Tensor, "B h w C"]]:
+        """Patches with their positions; position embeddings are interpolated to the images' size."""
         x = self.patch_embed(images)
-        x = x + resize_position_embedding(self.pos_embed, (x.shape[1], x.shape[2]))
-        for block in self.blocks:
-            x = block(x)
-        return self.neck(x.permute(0, 3, 1, 2))
+        return (x + resize_position_embedding(self.pos_embed, (x.shape[1], x.shape[2])),)
+
+    def finish(self, maps: Maps) -> Float[Tensor, "B C h w"]:
+        """The embedding of the images."""
+        return self.neck(maps[-1].permute(0, 3, 1, 2))
 
 
 def _initialize(module: nn.Module) -> None:

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sam_train.models.sam2.hiera import Hiera, HieraConfig
+from sam_train.models.staged_encoder import Maps, StagedEncoder
 
 
 class FpnNeck(nn.Module):
@@ -27,7 +28,7 @@ class FpnNeck(nn.Module):
         return finest, finer, fine + F.interpolate(coarse, scale_factor=2.0, mode="nearest")
 
 
-class ImageEncoder(nn.Module):
+class ImageEncoder(StagedEncoder):
     """SAM 2's image encoder."""
 
     def __init__(self, config: HieraConfig, out_channels: int) -> None:
@@ -35,6 +36,19 @@ class ImageEncoder(nn.Module):
         self.trunk = Hiera(config)
         self.neck = FpnNeck(config.stage_dims, out_channels)
 
-    def forward(self, images: Float[Tensor, "B 3 H W"]) -> tuple[Float[Tensor, "B _ _ _"], ...]:
-        """Maps of normalised images at a 4th, 8th and 16th of their side."""
-        return self.neck(self.trunk(images))
+    @property
+    def steps(self) -> list[nn.Module]:
+        """The trunk's."""
+        return self.trunk.steps
+
+    def start(self, images: Float[Tensor, "B 3 H W"]) -> Maps:
+        """As the trunk's."""
+        return self.trunk.start(images)
+
+    def advance(self, step: nn.Module, maps: Maps) -> Maps:
+        """As the trunk's."""
+        return self.trunk.advance(step, maps)
+
+    def finish(self, maps: Maps) -> Maps:
+        """Maps of the images at a 4th, 8th and 16th of their side."""
+        return self.neck(self.trunk.finish(maps))

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from sam_train.models.encoder_block import EncoderBlock
 from sam_train.models.layers import MLP
+from sam_train.models.staged_encoder import Maps, StagedEncoder
 from sam_train.models.windows import merge_windows, partition_windows
 
 QUERY_STRIDE = 2  # each stage halves the map of the one before
@@ -120,7 +121,7 @@ class PatchEmbed(nn.Module):
         return self.proj(images).permute(0, 2, 3, 1)
 
 
-class Hiera(nn.Module):
+class Hiera(StagedEncoder):
     """The trunk of SAM 2's image encoder."""
 
     def __init__(self, config: HieraConfig) -> None:
@@ -142,16 +143,24 @@ class Hiera(nn.Module):
         window = self.pos_embed_window.tile(size[0] // side, size[1] // side)
         return (background + window).permute(0, 2, 3, 1)
 
-    def forward(self, images: Float[Tensor, "B 3 H W"]) -> tuple[Float[Tensor, "B _ _ _"], ...]:
-        """The last map of each stage, finest first: a 4th, 8th, 16th and 32nd of the input's side."""
+    @property
+    def steps(self) -> list[nn.Module]:
+        """The blocks."""
+        return list(self.blocks)
+
+    def start(self, images: Float[Tensor, "B 3 H W"]) -> tuple[Float[Tensor, "B h w C"]]:
+        """Patches with their positions."""
         x = self.patch_embed(images)
-        x = x + self.position_embedding((x.shape[1], x.shape[2]))
-        maps = []
-        for block in self.blocks:
-            if block.pool:
-                maps.append(x)
-            x = block(x)
-        return tuple(map_.permute(0, 3, 1, 2) for map_ in [*maps, x])
+        return (x + self.position_embedding((x.shape[1], x.shape[2])),)
+
+    def advance(self, step: nn.Module, maps: Maps) -> Maps:
+        """One block further; a stage's last map stays when a block pools to the next."""
+        assert isinstance(step, MultiScaleBlock)
+        return (*(maps if step.pool else maps[:-1]), step(maps[-1]))
+
+    def finish(self, maps: Maps) -> Maps:
+        """The last map of each stage, finest first: a 4th, 8th, 16th and 32nd of the input's side."""
+        return tuple(map_.permute(0, 3, 1, 2) for map_ in maps)
 
 
 def _blocks(config: HieraConfig) -> Iterator[MultiScaleBlock]:

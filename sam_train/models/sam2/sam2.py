@@ -67,7 +67,7 @@ class Sam2(PromptableModel):
         nn.init.trunc_normal_(self.no_mem_embed, std=0.02)
 
     def encoding_parameters(self) -> Iterator[nn.Parameter]:
-        """The image encoder's, and what :meth:`encode_image` takes from elsewhere."""
+        """The image encoder's, and what :meth:`as_features` takes from elsewhere."""
         decoder = self.sam_mask_decoder
         for part in (self.image_encoder, decoder.conv_s0, decoder.conv_s1):
             yield from part.parameters()
@@ -83,13 +83,13 @@ class Sam2(PromptableModel):
         """How images become this model's input."""
         return self.config.preprocessing
 
-    def encode_image(self, images: Float[Tensor, "B 3 S S"]) -> ImageFeatures:
-        """Features of images that :meth:`Preprocessing.normalize` made.
+    def as_features(self, encoded: tuple[Float[Tensor, "B C _ _"], ...]) -> ImageFeatures:
+        """The embedding and the finer maps.
 
         The finer ones come through the mask decoder's ``conv_s0`` and ``conv_s1``: an eighth and a quarter of the
         channels are all that decoding reads. A single image has no memory, and its embedding says so.
         """
-        finest, finer, embedding = self.image_encoder(images)
+        finest, finer, embedding = encoded
         decoder = self.sam_mask_decoder
         return ImageFeatures(
             embedding=embedding + self.no_mem_embed.view(1, -1, 1, 1),

@@ -57,6 +57,18 @@ class _Tensors:
         """All tensors through ``Tensor.to`` with these arguments."""
         return self._map(lambda tensor: tensor.to(*args, **kwargs))
 
+    def num_bytes(self) -> int:
+        """Of all tensors."""
+        total = 0
+
+        def count(tensor: Tensor) -> Tensor:
+            nonlocal total
+            total += tensor.numel() * tensor.element_size()
+            return tensor
+
+        self._map(count)
+        return total
+
     def pin_memory(self: T) -> T:
         """All tensors in page-locked memory, as ``DataLoader(pin_memory=True)`` asks for."""
         return self._map(lambda tensor: tensor.pin_memory())

@@ -137,8 +137,10 @@ def _resume_point(config: DictConfig, description: dict[str, Any]) -> Path | Non
     then = torch.load(path, map_location="cpu", weights_only=True)["sam_train"]
     now = OmegaConf.to_container(config, resolve=True)
     assert isinstance(now, dict)
-    for part in ("model", "tuning", "prompts", "loss", "optim", "seed", "data", "loader"):
+    for part in ("model", "tuning", "prompts", "loss", "optim", "seed", "data", "loader", "callbacks"):
         before, after = then["config"][part], now[part]
+        if part == "callbacks":  # of these, only a moving average changes what is trained and kept
+            before, after = before.get("average"), after.get("average")
         if part == "loader":  # what it yields does not depend on who prepares it
             before, after = ({**settings, "num_workers": None} for settings in (before, after))
         if before != after:
@@ -148,10 +150,12 @@ def _resume_point(config: DictConfig, description: dict[str, Any]) -> Path | Non
             )
     if then["base"] != description["base"]:
         raise InputError(f"resume={config.resume}: model.weights={config.model.weights} are not the run's own")
+    if "plan" not in then:
+        raise InputError(f"resume={config.resume}: that run was begun with an earlier version; start anew")
     if then["devices"] != description["devices"]:
         raise InputError(
-            f"resume={config.resume}: that run had {then['devices']} devices, this command has "
-            f"{description['devices']}; give it as many, trainer=ddp trainer.devices={then['devices']}"
+            f"resume={config.resume}: that run had {then['devices']} devices in all, this command has "
+            f"{description['devices']}; give it as many (trainer=ddp, trainer.devices, trainer.num_nodes)"
         )
     description["plan"] = then["plan"]
     return path

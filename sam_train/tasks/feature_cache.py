@@ -71,8 +71,8 @@ def require_frozen_prefix(model: PromptableModel) -> None:
     """
     if model.num_frozen_steps() == 0:
         raise InputError(
-            "the cache keeps what does not change of each image, but this run trains the whole image encoder; add "
-            "tuning=frozen or tuning.last_blocks=4, or leave out cache=on"
+            "the cache keeps what does not change of each image, but this run trains the image encoder from its "
+            "first block on; add tuning=frozen or tuning.last_blocks=4, or leave out cache=on"
         )
 
 

@@ -4,26 +4,42 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import psutil
 import torch
 
 
 def free_bytes(device: torch.device) -> int:
-    """What this process can still allocate: of the GPU, or of the machine's memory."""
+    """What can still be allocated: of the GPU, or of the memory of the machine or of the container or job on it."""
     if device.type != "cuda":
-        return psutil.virtual_memory().available
+        return min(psutil.virtual_memory().available, *_left_to_groups())
     kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return torch.cuda.mem_get_info(device)[0] + kept
+
+
+def _left_to_groups() -> Iterator[int]:
+    """What Linux's control groups leave to this process, by the files of either version; nothing elsewhere."""
+    groups = Path("/proc/self/cgroup")
+    for line in groups.read_text().splitlines() if groups.exists() else ():
+        _, kinds, path = line.split(":", 2)
+        root, limit, usage = Path("/sys/fs/cgroup"), "memory.max", "memory.current"
+        if kinds:
+            root, limit, usage = root / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
+        for folder in {root, root / path.strip("/")} if kinds in ("", "memory") else ():
+            if (folder / limit).is_file() and (most := (folder / limit).read_text().strip()) != "max":
+                yield max(int(most) - int((folder / usage).read_text()), 0)
 
 
 def peak_bytes(step: Callable[[], object], device: torch.device) -> int:
     """How much more is held at the height of a step than before it.
 
     On a CPU this is what the system sees of the process: exact to a few megabytes, and only for a step that has run
-    before, since libraries are loaded and tables made in the first.
+    before, since libraries are loaded and tables made in the first. Beside Linux freed memory may still count as held
+    before the step, and the result is too small by that.
     """
     gc.collect()
     if device.type == "cuda":
@@ -52,6 +68,5 @@ def peak_bytes(step: Callable[[], object], device: torch.device) -> int:
 
 def _give_back_freed() -> None:
     """Freed memory to the system, where the C library can: else it would still count as held."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
+    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "malloc_trim"):
+        library.malloc_trim(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -9,9 +10,12 @@ from typing import Literal, NamedTuple
 
 import torch
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import WeightAveraging
 from rich.console import Console
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from sam_train.data.datamodule import SegmentationData
+from sam_train.data.datamodule import Loading, SegmentationData
 from sam_train.inference.interaction import encode_prefix
 from sam_train.structures import NUM_DRAWS, Batch, InputError
 from sam_train.tasks.image import ImageTask
@@ -20,7 +24,6 @@ from sam_train.tasks.memory import free_bytes, peak_bytes
 Limit = Literal["auto"] | float | None
 
 _GB = 1e9
-_REMEDIES = "tuning.checkpoint_activations=true, tuning.last_blocks=4, tuning=frozen, a smaller image_size or model"
 _SHARE = 0.85  # of what is free: the rest is for fragments, validation and whatever else runs
 
 
@@ -39,16 +42,16 @@ class MemoryPlan(NamedTuple):
 class MemoryPlanner(Callback):
     """Measures small steps before training and makes the run's own fit.
 
-    A batch too large at once comes in parts whose gradients are summed: the numbers stay the same. Only if one image
-    with its ``max_objects`` is too much, fewer of its objects train in a step, and the run says so. A resumed run keeps
-    the plan it began with.
+    A batch too large at once comes in parts whose gradients are summed: the same gradient, but for batch norms that
+    train (MobileSAM's, with ``tuning=full``) and see one part at a time. Only if one image with its ``max_objects`` is
+    too much, fewer of its objects train in a step, and the run says so. A resumed run keeps the plan it began with.
 
     Args:
         limit: ``auto`` for what is free, or gigabytes that a step may take beside the model; None measures nothing.
     """
 
     def __init__(self, limit: Limit) -> None:
-        if limit not in ("auto", None) and (isinstance(limit, str) or limit <= 0):
+        if limit not in ("auto", None) and (isinstance(limit, (str, bool)) or limit <= 0):
             raise InputError(f"trainer.memory={limit}: auto, gigabytes that a step may take, or null")
         self.limit: Limit = limit
         self._is_done = False
@@ -57,7 +60,7 @@ class MemoryPlanner(Callback):
         """Measure, say what was found, and set loaders and trainer accordingly.
 
         Raises:
-            InputError: If not even one object of one image fits.
+            InputError: On every device, if on any not even one object of one image fits.
         """
         if self._is_done:  # validated before training
             return
@@ -69,16 +72,17 @@ class MemoryPlanner(Callback):
         if "plan" in pl_module.record:
             plan = MemoryPlan(*pl_module.record["plan"])
         elif self.limit is not None:
-            plan = self._least(trainer, self._measured(trainer, pl_module, data))
+            plan = self._measured(trainer, pl_module, data)
         pl_module.record["plan"] = tuple(plan)
         data.loading = replace(data.loading, max_objects=plan.objects)
         data.parts = -(-data.loading.batch_size // plan.images)
         trainer.accumulate_grad_batches *= data.parts
-        if isinstance(trainer.val_check_interval, int):
-            trainer.val_check_interval *= data.parts
+        for setting in ("val_check_interval", "limit_train_batches"):  # counted in batches
+            if isinstance(value := getattr(trainer, setting), int):
+                setattr(trainer, setting, value * data.parts)
 
     def _measured(self, trainer: Trainer, task: ImageTask, data: SegmentationData) -> MemoryPlan:
-        """The plan for this process's device."""
+        """The plan that fits all devices."""
         device, loading = trainer.strategy.root_device, data.loading
         trainer.precision_plugin.convert_module(task.to(device))
         if self.limit == "auto":
@@ -87,33 +91,79 @@ class MemoryPlanner(Callback):
         else:
             assert self.limit is not None
             free = self.limit * _GB
-        trained = sum(value.numel() * value.element_size() for value in task.parameters() if value.requires_grad)
-        fixed = trained * (4 if trainer.world_size > 1 else 3)  # gradients, AdamW's two means, DDP's copies
+        held = _held_bytes(trainer, task)
         console = Console(soft_wrap=True, highlight=False, quiet=not trainer.is_global_zero)
-        with console.status("measuring how much memory a step takes"), _undisturbed(task, device):
-            measure = _measurement(trainer, task, data)
-            plan, needed = find_plan(measure, loading.batch_size, loading.max_objects, free - fixed)
-        what = "GPU memory" if device.type == "cuda" else "memory"
-        parts = -(-loading.batch_size // plan.images)
-        line = f"{what}: a step takes about {(needed + fixed) / _GB:.2g} GB of {free / _GB:.3g}"
-        if parts > 1:
-            line += f", its {loading.batch_size} images in {parts} parts, which changes no result"
-        if plan.objects < loading.max_objects:
-            line += (
-                f"; only {plan.objects} of loader.max_objects={loading.max_objects} objects an image fit, and no more "
-                f"will train in a step. {_REMEDIES} may let all of them in"
+        try:
+            with console.status("measuring how much memory a step takes"), _undisturbed(task, device):
+                measure = _measurement(trainer, task, data)
+                plan, needed = find_plan(measure, loading.batch_size, loading.max_objects, free - held)
+        except _TooLittleError as error:
+            plan, needed = MemoryPlan(0, 0), error.needed
+        plan = self._least(trainer, plan)
+        remedies = f"Try {', '.join(_remedies(task))}"
+        if not plan.images:
+            wants = "more than there is" if math.isinf(needed) else f"{(needed + held) / _GB:.2g} GB"
+            raise InputError(
+                f"trainer.memory: a step of one image with one object takes {wants}, of it {held / _GB:.2g} GB for "
+                f"gradients and averages of what trains; {free / _GB:.2g} GB can be had. {remedies}"
             )
-        console.print(line, markup=False)
+        what = "GPU memory" if device.type == "cuda" else "memory"
+        line = f"{what}: a step takes about {(needed + held) / _GB:.2g} GB of {free / _GB:.3g}"
+        line += _consequences(plan, loading, task)
+        console.print(f"{line}. {remedies} to have all" if plan.objects < loading.max_objects else line, markup=False)
         return plan
 
     @staticmethod
     def _least(trainer: Trainer, plan: MemoryPlan) -> MemoryPlan:
-        """Of all devices' plans, so that they accumulate alike."""
+        """Of all devices' plans, so that they accumulate alike and none waits for one that gave up."""
         if trainer.world_size == 1:
             return plan
         least = torch.tensor(plan, device=trainer.strategy.root_device)
         torch.distributed.all_reduce(least, torch.distributed.ReduceOp.MIN)
         return MemoryPlan(*least.tolist())
+
+
+def _held_bytes(trainer: Trainer, task: nn.Module) -> int:
+    """What a run holds beside weights and activations."""
+    trained = sum(_num_bytes(value) for value in task.parameters() if value.requires_grad)
+    held = trained * (4 if trainer.world_size > 1 else 3)  # gradients, AdamW's two means, DDP's copies
+    if any(isinstance(callback, WeightAveraging) for callback in trainer.callbacks):  # pyright: ignore[reportAttributeAccessIssue]
+        held += sum(_num_bytes(value) for value in task.parameters())
+    return held
+
+
+def _num_bytes(value: Tensor) -> int:
+    return value.numel() * value.element_size()
+
+
+def _consequences(plan: MemoryPlan, loading: Loading, task: ImageTask) -> str:
+    """What a plan that is not the whole batch at once means for the run."""
+    text, parts = "", -(-loading.batch_size // plan.images)
+    if parts > 1:
+        norms = any(isinstance(module, _BatchNorm) and module.training for module in task.modules())
+        means = f"; batch norms that train see {plan.images} at a time" if norms else ", which changes no gradient"
+        text = f", its {loading.batch_size} images in {parts} parts{means}"
+    if plan.objects < loading.max_objects:
+        text += f"; only {plan.objects} of loader.max_objects={loading.max_objects} objects of an image train in a step"
+    return text
+
+
+def _remedies(task: ImageTask) -> list[str]:
+    """Settings that make a step smaller and are not made yet."""
+    remedies = ["a smaller model.image_size or model"]
+    if task.simulator.corrections:
+        remedies.append("prompts.corrections=0")
+    if any(parameter.requires_grad for parameter in task.model.image_encoder.parameters()):
+        remedies = ["tuning.checkpoint_activations=true", "tuning.last_blocks=4", "tuning=frozen", *remedies]
+    return remedies
+
+
+class _TooLittleError(Exception):
+    """One object of one image needs more than there is."""
+
+    def __init__(self, needed: float) -> None:
+        super().__init__(needed)
+        self.needed = needed
 
 
 def find_plan(
@@ -131,14 +181,11 @@ def find_plan(
         The plan and the bytes it is thought to take.
 
     Raises:
-        InputError: If one image with one object takes more.
+        _TooLittleError: If one image with one object takes more.
     """
     tried = {1: measure(1)}
     if tried[1] > free:
-        raise InputError(
-            f"trainer.memory: one image with one object takes {tried[1] / _GB:.2g} GB, but {max(free, 0) / _GB:.2g} GB "
-            f"are left for it. {_REMEDIES} may make it fit"
-        )
+        raise _TooLittleError(tried[1])
     while (count := max(tried)) < max_objects:
         following = min(4 * count, max_objects) if len(tried) > 1 else 2
         expected = _expected(tried, following)
@@ -171,17 +218,16 @@ def _measurement(trainer: Trainer, task: ImageTask, data: SegmentationData) -> C
         total.backward()
 
     def measure(count: int) -> float:
-        batch = trainer.precision_plugin.convert_input(_example(count, data.preprocessing.image_size).to(device))
-        if data.cache is not None:
-            with torch.no_grad(), trainer.precision_plugin.forward_context():
-                batch = replace(batch, images=None, features=encode_prefix(task.model, batch))
         try:
+            batch = trainer.precision_plugin.convert_input(_example(count, data.preprocessing.image_size).to(device))
+            if data.cache is not None:
+                with torch.no_grad(), trainer.precision_plugin.forward_context():
+                    batch = replace(batch, images=None, features=encode_prefix(task.model, batch))
             if count == 1:
                 step(batch)  # loads libraries, makes the gradients
-            return peak_bytes(lambda: step(batch), device)
+            return peak_bytes(lambda: step(batch), device) + batch.num_bytes()
         except torch.cuda.OutOfMemoryError:
-            torch.cuda.empty_cache()
-            return float("inf")
+            return math.inf
 
     return measure
 

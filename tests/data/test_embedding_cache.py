@@ -16,7 +16,7 @@ from sam_train.data.embedding_cache import EmbeddingCache
 from sam_train.data.folder import FolderData
 from sam_train.data.toy import ToyData
 from sam_train.data.views import Views
-from sam_train.structures import InputError
+from sam_train.structures import EncoderState, InputError
 from tests.data.embeddings import SAM, encode, plain_views
 from tests.data.folders import make_folder, picture, save, two_objects
 from tests.data.samples import SquaresSource
@@ -169,6 +169,20 @@ def test_augmented_views_depend_on_augmentation_and_seed_and_plain_ones_do_not()
     for second in (Views(source, SAM, Augmentation(flip=0), 0, 3), Views(source, SAM, Augmentation(), 1, 3)):
         assert first.name(2, -1) == second.name(2, -1)
         assert len({first.name(2, 0), first.name(2, 1), second.name(2, 0), second.name(2, 1)}) == 4
+
+
+def test_the_state_of_an_encoder_comes_back_map_for_map(cache):
+    maps = tuple(torch.rand(1, side, side, 3).bfloat16() for side in (8, 4, 2))
+    layout = cache.set_layout(EncoderState(maps, 5))
+    cache.write("one", EncoderState(maps, 5), torch.tensor([7, 9]))
+    assert cache.holds("one", layout)
+    state = cache.read("one", (7, 9))
+    assert isinstance(state, EncoderState)
+    assert state.num_steps == 5
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(state.maps, maps, strict=True))
+    both = EncoderState.cat([state, state])
+    assert [tuple(map_.shape) for map_ in both.maps] == [(2, 8, 8, 3), (2, 4, 4, 3), (2, 2, 2, 3)]
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(both.image(1).maps, maps, strict=True))
 
 
 def test_a_disk_too_small_is_refused_before_anything_is_computed(cache, monkeypatch):

@@ -26,6 +26,6 @@ def test_a_second_run_finds_the_first_ones_cache_and_reports_the_same(tmp_path, 
 def test_an_encoder_that_trains_cannot_be_cached(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         run("train", monkeypatch, *SMALL, "cache=on", f"cache.folder={tmp_path}/cache", f"hydra.run.dir={tmp_path}")
-    assert "add tuning=frozen or tuning.last_blocks=4, or leave out cache=on" in " ".join(
+    assert "from its first block on; add tuning=frozen or tuning.last_blocks=4, or leave out cache=on" in " ".join(
         capsys.readouterr().err.split()
     )

@@ -31,10 +31,10 @@ def make_data(
     return SegmentationData(splits, build_model("sam_nano", SIZE).preprocessing, loading, 0)
 
 
-def make_task(mode="full", keep_base=True, simulator=None, optimization=None, last_blocks=None) -> ImageTask:
+def make_task(mode="full", keep_base=True, simulator=None, optimization=None, preset="sam_nano", **tuning) -> ImageTask:
     torch.manual_seed(0)
-    model = build_model("sam_nano", SIZE)
-    Tuning(mode, rank=2, last_blocks=last_blocks).apply(model)
+    model = build_model(preset, SIZE)
+    Tuning(mode, rank=2, **tuning).apply(model)
     simulator = simulator or PromptSimulator(box=1, point=1, corrections=1)
     return ImageTask(model, simulator, SamLoss(), optimization or Optimization(warmup=0), {"note": "test"}, keep_base)
 

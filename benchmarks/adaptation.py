@@ -1,4 +1,4 @@
-"""Small adaptations of the shipped base on real images: untuned, decoder, LoRA and full tuning, and random weights.
+"""Small adaptations of the default model on real images: untuned, decoder, LoRA and full tuning, and random weights.
 
 Every run is a ``python train.py`` of its own with the defaults of the command line and the same few steps; it tests
 the last weights (the only validation is at the end, on a few images). All seeds have the same test images. Runs whose

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from itertools import takewhile
 from pathlib import Path
 
 import torch
 from lightning import Callback, LightningModule, Trainer
+from torch import Tensor, nn
 
 from sam_train.data.datamodule import SegmentationData
 from sam_train.data.embedding_cache import Dtype, EmbeddingCache
@@ -84,16 +86,7 @@ def encoder_key(model: PromptableModel, precision: str) -> str:
         precision: That it computes in, as Lightning names it.
     """
     num_steps = model.num_frozen_steps()
-    modules = dict(model.image_encoder.named_modules())
-    tensors = [*model.encoding_parameters(), *model.image_encoder.buffers()]
-    if num_steps is not None:  # modules are held in the order in which they run
-        later = {id(module) for step in model.image_encoder.steps[num_steps:] for module in step.modules()}
-        names = list(modules)
-        end = next((index for index, name in enumerate(names) if id(modules[name]) in later), len(names))
-        modules = {name: modules[name] for name in names[:end]}
-        own = (module.named_parameters(recurse=False) for module in modules.values())
-        tensors = [parameter for found in own for _, parameter in found]
-        tensors += [buffer for module in modules.values() for buffer in module.buffers(recurse=False)]
+    modules, tensors = _kept_parts(model, num_steps)
     digest = hashlib.blake2b(f"{_FORMAT} {precision} {model.preprocessing} {num_steps}".encode(), digest_size=16)
     for name, module in modules.items():
         plain = {key: value for key, value in vars(module).items() if isinstance(value, (int, float, str, tuple))}
@@ -103,3 +96,15 @@ def encoder_key(model: PromptableModel, precision: str) -> str:
         digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def _kept_parts(model: PromptableModel, num_steps: int | None) -> tuple[dict[str, nn.Module], list[Tensor]]:
+    """The image encoder's modules that an entry comes through, and all weights and statistics in it."""
+    modules: dict[str, nn.Module] = dict(model.image_encoder.named_modules())
+    if num_steps is None:
+        return modules, [*model.encoding_parameters(), *model.image_encoder.buffers()]
+    later = {id(module) for step in model.image_encoder.steps[num_steps:] for module in step.modules()}
+    # Modules are held in the order in which they run.
+    before = dict(takewhile(lambda item: id(item[1]) not in later, modules.items()))
+    own = [[*module.parameters(recurse=False), *module.buffers(recurse=False)] for module in before.values()]
+    return before, [tensor for tensors in own for tensor in tensors]

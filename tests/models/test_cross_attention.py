@@ -1,0 +1,60 @@
+"""Attention that leaves image tokens unprojected is the attention it stands for, however many tokens there are."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from sam_train.models.two_way_transformer import Attention, CrossAttention
+
+DIM, HEADS, OBJECTS, PIXELS = 16, 2, 3, 20
+FEW, SOME, MANY = 4, 8, 9  # up to 4 tokens nothing is projected, up to 8 only where tokens ask, from 9 on everything
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+def attention() -> CrossAttention:
+    return CrossAttention(DIM, HEADS, downsample_rate=2).double()
+
+
+def random(*shape: int) -> Tensor:
+    return torch.randn(shape, dtype=torch.double, requires_grad=True)
+
+
+def assert_same(actual: Tensor, expected: Tensor, inputs: list[Tensor]) -> None:
+    direction = torch.randn_like(expected)
+    torch.testing.assert_close(actual, expected, rtol=1e-10, atol=1e-12)
+    gradients = [
+        torch.autograd.grad(output, inputs, direction, materialize_grads=True) for output in (actual, expected)
+    ]
+    torch.testing.assert_close(*gradients, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("num_images", [1, OBJECTS])
+@pytest.mark.parametrize("num_tokens", [FEW, SOME, MANY])
+@pytest.mark.parametrize("is_guided", [False, True])
+def test_tokens_look(num_tokens, num_images, is_guided):
+    cross = attention()
+    tokens = random(OBJECTS, num_tokens, DIM)
+    key, image = random(num_images, PIXELS, DIM), random(num_images, PIXELS, DIM)
+    similarity = random(OBJECTS, PIXELS) if is_guided else None
+    actual = cross.tokens_look(tokens, key, image, similarity)
+    everyones_key, everyones = (value.expand(OBJECTS, -1, -1) for value in (key, image))
+    expected = Attention.forward(cross, tokens, everyones_key, everyones, similarity)
+    guide = [similarity] if similarity is not None else []
+    assert_same(actual, expected, [tokens, key, image, *guide, *cross.parameters()])
+
+
+@pytest.mark.parametrize("num_images", [1, OBJECTS])
+@pytest.mark.parametrize("num_tokens", [FEW, SOME, MANY])
+def test_image_looks(num_tokens, num_images):
+    cross = attention()
+    tokens, key = random(OBJECTS, num_tokens, DIM), random(OBJECTS, num_tokens, DIM)
+    image, query = random(num_images, PIXELS, DIM), random(num_images, PIXELS, DIM)
+    attend = torch.ones(OBJECTS, num_tokens, dtype=torch.bool)
+    attend[0, -2:] = False
+    actual = cross.image_looks(image, query, key, tokens, attend)
+    seen = Attention.forward(cross, query.expand(OBJECTS, -1, -1), key, tokens, attend)
+    assert_same(actual, image + seen, [tokens, key, image, query, *cross.parameters()])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -86,12 +87,16 @@ def _quiet() -> None:
 
 def _trainer(config: DictConfig) -> Trainer:
     import torch
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
     from hydra.utils import instantiate
 
     from sam_train.structures import InputError
     from sam_train.tasks.memory_planner import MemoryPlanner
 
     settings: dict[str, Any] = {}
+    if HydraConfig.get().mode == RunMode.MULTIRUN and "ddp" in str(config.trainer.get("strategy")):
+        raise InputError("trainer=ddp starts processes of its own and cannot be part of a sweep: one run at a time")
     if str(config.trainer.precision) in ("16-true", "bf16-true"):
         raise InputError(
             f"trainer.precision={config.trainer.precision} rounds the weights themselves, and small updates are lost; "
@@ -110,7 +115,17 @@ def _trainer(config: DictConfig) -> Trainer:
         callbacks.append(instantiate(config.cache))
     callbacks.append(MemoryPlanner(config.trainer.memory))
     lightning_settings = {name: value for name, value in config.trainer.items() if name != "memory"}
-    return instantiate(lightning_settings, callbacks=callbacks, logger=instantiate(config.logger), **settings)
+    logger = instantiate(config.logger, **_begun_logger(config))
+    return instantiate(lightning_settings, callbacks=callbacks, logger=logger, **settings)
+
+
+def _begun_logger(config: DictConfig) -> dict[str, str]:
+    """For a run that is resumed what its logger needs to go on in the charts it began: wandb's own identifier of it."""
+    if config.resume is None or config.logger is None or not config.logger._target_.endswith("WandbLogger"):
+        return {}
+    names = sorted(path.name for path in Path(config.resume, "wandb").glob("*run-*_*-*"))
+    found = re.fullmatch(r"(?:offline-)?run-\d+_\d+-(.+)", names[0]) if names else None
+    return {"id": found[1], "resume": "allow"} if found else {}
 
 
 def _even_interval(trainer: DictConfig) -> int:

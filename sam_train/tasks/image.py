@@ -53,6 +53,7 @@ class ImageTask(LightningModule):
         self.keep_base = keep_base
         self.protocols = {name: EVALUATION[name] for name in simulator.validated_by()}
         self._num_objects = 0
+        self._terms: list[Tensor] = []  # as LossTerms, likewise
         self._samples: list[str] = []  # of the batches of this step
         self._bad_samples: list[str] = []
         self._scores: list[ObjectScore] = []
@@ -90,18 +91,15 @@ class ImageTask(LightningModule):
         """The loss summed over objects and rounds; :meth:`on_before_optimizer_step` makes it a mean."""
         terms = self.loss_terms(batch)
         total = self.loss.total(terms)
+        self._terms.append(torch.stack(terms).detach())
         self._num_objects += batch.num_objects
         self._samples.extend(batch.ids)
         if not torch.isfinite(total.detach()):
             self._bad_samples.extend(batch.ids)
-        scale = 1 / (batch.num_objects * (self.simulator.corrections + 1))
-        self.log("train/loss", total.detach() * scale, prog_bar=True, batch_size=batch.num_objects)
-        for name, value in terms._asdict().items():
-            self.log(f"train/{name}", value.detach() * scale, batch_size=batch.num_objects)
         return total
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Turn the sum over objects into the mean over the objects of all devices and accumulated batches.
+        """Turn the sum over objects into the mean over those of all devices and accumulated batches; log the loss.
 
         Lightning has divided by the number of accumulated batches and DDP by that of devices; both are undone, so that
         the gradient is the same however the objects were split.
@@ -116,7 +114,8 @@ class ImageTask(LightningModule):
         if self.trainer.scaler is None:  # a scaler of fp16 gradients tries how far it can go and skips such steps
             is_steep = ~torch.nn.utils.get_total_norm(gradients).isfinite()
         count = torch.tensor(float(self._num_objects), device=self.device)
-        num_objects, any_bad, any_steep = self._sum_over_devices(torch.stack([count, is_bad, is_steep])).tolist()
+        own = torch.stack([count, is_bad, is_steep, *torch.stack(self._terms).sum(dim=0)])
+        num_objects, any_bad, any_steep, *sums = self._sum_over_devices(own).tolist()
         if any_bad:
             raise DivergenceError(self._divergence("loss", self._bad_samples))
         if any_steep:
@@ -124,7 +123,13 @@ class ImageTask(LightningModule):
         scale = self.trainer.accumulate_grad_batches * self.trainer.world_size / num_objects
         for gradient in gradients:
             gradient.mul_(scale)
+        num_rounds = self.simulator.corrections + 1
+        means = LossTerms(*(torch.tensor(value / (num_objects * num_rounds)) for value in sums))
+        self.log("train/loss", self.loss.total(means), prog_bar=True)
+        for name, value in means._asdict().items():
+            self.log(f"train/{name}", value)
         self._num_objects = 0
+        self._terms = []
         self._samples = []
 
     def _sum_over_devices(self, value: Tensor) -> Tensor:

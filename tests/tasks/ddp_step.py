@@ -1,4 +1,4 @@
-"""One optimiser step on however many processes, validated on one image; run as a script, writes weights and score."""
+"""One optimiser step on however many processes, validated on one image; as a script, writes weights, loss, score."""
 
 import sys
 from pathlib import Path
@@ -22,5 +22,5 @@ if __name__ == "__main__":
     )
     trainer.fit(task, make_data(batch_size, val=SquaresSource(1, first=3)))
     if trainer.is_global_zero:
-        result = {"weights": weights(task), "iou": trainer.callback_metrics["val/iou"].item()}
-        torch.save(result, folder / "result.pt")
+        logged = {name: trainer.callback_metrics[name].item() for name in ("train/loss", "val/iou")}
+        torch.save({"weights": weights(task), "logged": logged}, folder / "result.pt")

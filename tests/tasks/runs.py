@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import torch
-from lightning import Trainer
+from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from sam_train.data.augmentation import Augmentation
@@ -20,6 +20,16 @@ from tests.data.samples import SquaresSource
 
 SIZE = 64
 AUGMENTATION = Augmentation()
+
+
+class Losses(Callback):
+    """Remembers the loss of every step."""
+
+    def __init__(self) -> None:
+        self.values: list[float] = []
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.values.append(trainer.callback_metrics["train/loss"].item())
 
 
 def make_data(

@@ -4,28 +4,17 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from lightning import Callback
 
 from sam_train.models import build_model
 from sam_train.structures import InputError
 from sam_train.tasks.feature_cache import FeatureCache, encoder_key
-from tests.tasks.runs import AUGMENTATION, SIZE, make_data, make_task, make_trainer, weights
+from tests.tasks.runs import AUGMENTATION, SIZE, Losses, make_data, make_task, make_trainer, weights
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),
     pytest.mark.filterwarnings("ignore:.*exists and is not empty"),
     pytest.mark.filterwarnings("ignore:.*in eval mode at the start of training"),
 ]
-
-
-class Losses(Callback):
-    """Remembers the loss of every step."""
-
-    def on_train_start(self, trainer, pl_module):
-        self.values = []
-
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-        self.values.append(trainer.callback_metrics["train/loss"].item())
 
 
 def run(folder, *caches, mode="frozen", augmentation=None, last_blocks=None, **options):

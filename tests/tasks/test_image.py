@@ -10,10 +10,11 @@ import pytest
 import torch
 from lightning import Callback
 
+from sam_train.losses.sam_loss import LossTerms
 from sam_train.prompts.simulator import PromptSimulator
 from sam_train.tasks.image import DivergenceError
 from sam_train.tuning.optimization import Optimization
-from tests.tasks.runs import make_data, make_task, make_trainer, weights
+from tests.tasks.runs import Losses, make_data, make_task, make_trainer, weights
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),
@@ -34,24 +35,28 @@ def one_step(folder, devices, batch_size, accumulate):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     subprocess.run(command, check=True, env=environment, capture_output=True, timeout=300)
     result = torch.load(folder / "result.pt", weights_only=True)
-    return result["weights"], result["iou"]
+    return result["weights"], result["logged"]
 
 
 def test_two_processes_step_as_one(tmp_path):
-    one, score = one_step(tmp_path / "one", devices=1, batch_size=4, accumulate=1)
-    two, score_of_two = one_step(tmp_path / "two", devices=2, batch_size=2, accumulate=1)
+    one, logged = one_step(tmp_path / "one", devices=1, batch_size=4, accumulate=1)
+    two, logged_of_two = one_step(tmp_path / "two", devices=2, batch_size=2, accumulate=1)
     start = weights(make_task())
     assert max((one[name] - start[name]).abs().max().item() for name in one) > 1e-5
     assert_same(one, two, 1e-6)
-    assert score == pytest.approx(score_of_two, rel=1e-4)  # of one image: the second process has none of its own
+    assert logged == pytest.approx(logged_of_two, rel=1e-4)  # scored on one image: the second process has none
 
 
 def test_accumulated_batches_step_as_one(tmp_path):
-    whole, parts = make_task(), make_task()
-    one_step = {"max_steps": 1, "limit_val_batches": 0, "precision": "64-true"}
-    make_trainer(tmp_path / "a", **one_step).fit(whole, make_data(4))
-    make_trainer(tmp_path / "b", accumulate_grad_batches=4, **one_step).fit(parts, make_data(1))
+    whole, parts, logged = make_task(), make_task(), []
+    for task, batch_size, accumulate in ((whole, 4, 1), (parts, 1, 4)):
+        options = {"max_steps": 1, "limit_val_batches": 0, "precision": "64-true"}
+        trainer = make_trainer(tmp_path / str(batch_size), accumulate_grad_batches=accumulate, **options)
+        trainer.fit(task, make_data(batch_size))
+        logged.append({name: value.item() for name, value in trainer.callback_metrics.items()})
     assert_same(weights(whole), weights(parts), 1e-10)
+    assert logged[0].keys() == {"train/loss", *(f"train/{term}" for term in LossTerms._fields)}
+    assert logged[1] == pytest.approx(logged[0], rel=1e-6)
 
 
 class StopAfter(Callback):
@@ -135,16 +140,6 @@ def test_frozen_weights_stay_and_the_rest_moves(tmp_path, mode):
             assert torch.equal(before[name], after[name]), name
     moved = {name for name in trained if not torch.equal(before[name], after[name])}
     assert len(moved) > 0.9 * len(trained)
-
-
-class Losses(Callback):
-    """Remembers the loss of every step."""
-
-    def __init__(self) -> None:
-        self.values: list[float] = []
-
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-        self.values.append(trainer.callback_metrics["train/loss"].item())
 
 
 def test_training_lowers_the_loss(tmp_path):

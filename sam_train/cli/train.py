@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import sys
 import warnings
 from pathlib import Path
@@ -34,11 +33,13 @@ def train(config: DictConfig) -> None:
 def _train(config: DictConfig) -> None:
     import torch
     from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
     from hydra.utils import instantiate
     from rich.console import Console
 
     from sam_train.cli.build import base_model, record, segmentation_data, tuned_model
     from sam_train.cli.evaluate import report_on
+    from sam_train.structures import InputError
     from sam_train.tasks.image import ImageTask
     from sam_train.tuning.surgery import trained_table
 
@@ -48,6 +49,11 @@ def _train(config: DictConfig) -> None:
     run_dir = Path(HydraConfig.get().runtime.output_dir)
     base = base_model(config)
     trainer = _trainer(config)
+    if HydraConfig.get().mode == RunMode.MULTIRUN and _starts_processes(trainer):
+        raise InputError(
+            f"a sweep cannot train on {trainer.world_size} devices at once: each of its processes would begin the "
+            "sweep anew. Give trainer.devices=1, or one command for each run"
+        )
     data = segmentation_data(config, base, {"train", "val", config.evaluation.split}, trainer.is_global_zero)
     description = record(config, base, data)
     description["devices"] = trainer.world_size
@@ -72,6 +78,14 @@ def _train(config: DictConfig) -> None:
     report_on(Path(best), config, data, config.evaluation, run_dir, trainer.strategy.root_device)
 
 
+def _starts_processes(trainer: Trainer) -> bool:
+    """Whether it begins the program once more for each further device; torchrun and SLURM have done so themselves."""
+    if trainer.world_size == 1:
+        return False
+    environment = trainer.strategy.cluster_environment  # pyright: ignore[reportAttributeAccessIssue]
+    return not environment.creates_processes_externally
+
+
 def _quiet() -> None:
     """Silence what Lightning says of choices that are made on purpose here."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # tips, devices not used, max_steps reached
@@ -87,16 +101,12 @@ def _quiet() -> None:
 
 def _trainer(config: DictConfig) -> Trainer:
     import torch
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
     from hydra.utils import instantiate
 
     from sam_train.structures import InputError
     from sam_train.tasks.memory_planner import MemoryPlanner
 
     settings: dict[str, Any] = {}
-    if HydraConfig.get().mode == RunMode.MULTIRUN and "ddp" in str(config.trainer.get("strategy")):
-        raise InputError("trainer=ddp starts processes of its own and cannot be part of a sweep: one run at a time")
     if str(config.trainer.precision) in ("16-true", "bf16-true"):
         raise InputError(
             f"trainer.precision={config.trainer.precision} rounds the weights themselves, and small updates are lost; "
@@ -115,17 +125,20 @@ def _trainer(config: DictConfig) -> Trainer:
         callbacks.append(instantiate(config.cache))
     callbacks.append(MemoryPlanner(config.trainer.memory))
     lightning_settings = {name: value for name, value in config.trainer.items() if name != "memory"}
-    logger = instantiate(config.logger, **_begun_logger(config))
+    logger = instantiate(config.logger, **_wandb_run(config))
     return instantiate(lightning_settings, callbacks=callbacks, logger=logger, **settings)
 
 
-def _begun_logger(config: DictConfig) -> dict[str, str]:
-    """For a run that is resumed what its logger needs to go on in the charts it began: wandb's own identifier of it."""
-    if config.resume is None or config.logger is None or not config.logger._target_.endswith("WandbLogger"):
+def _wandb_run(config: DictConfig) -> dict[str, str]:
+    """The identifier of the wandb run that a resumed run goes on in; nothing for other loggers.
+
+    After a crash the charts have the steps since ``last.ckpt`` twice.
+    """
+    if config.resume is None or not config.logger._target_.endswith("WandbLogger"):
         return {}
-    names = sorted(path.name for path in Path(config.resume, "wandb").glob("*run-*_*-*"))
-    found = re.fullmatch(r"(?:offline-)?run-\d+_\d+-(.+)", names[0]) if names else None
-    return {"id": found[1], "resume": "allow"} if found else {}
+    files = Path(config.resume, "wandb").glob("*run-*_*-*/run-*.wandb")  # the folders' names begin with their time
+    newest = max(files, key=lambda file: file.parent.name.removeprefix("offline-"), default=None)
+    return {} if newest is None else {"id": newest.stem.removeprefix("run-")}
 
 
 def _even_interval(trainer: DictConfig) -> int:

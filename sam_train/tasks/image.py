@@ -52,11 +52,12 @@ class ImageTask(LightningModule):
         self.record = record
         self.keep_base = keep_base
         self.protocols = {name: EVALUATION[name] for name in simulator.validated_by()}
+        self._scores: list[ObjectScore] = []  # of the batches validated so far
+        # Of the batches since the optimiser's last step:
         self._num_objects = 0
-        self._terms: list[Tensor] = []  # as LossTerms, likewise
-        self._samples: list[str] = []  # of the batches of this step
+        self._terms: list[Tensor] = []  # each as LossTerms
+        self._samples: list[str] = []
         self._bad_samples: list[str] = []
-        self._scores: list[ObjectScore] = []
 
     def train(self, mode: bool = True) -> ImageTask:
         """Training mode, except for what is frozen."""
@@ -124,7 +125,7 @@ class ImageTask(LightningModule):
         for gradient in gradients:
             gradient.mul_(scale)
         num_rounds = self.simulator.corrections + 1
-        means = LossTerms(*(torch.tensor(value / (num_objects * num_rounds)) for value in sums))
+        means = LossTerms(*(torch.tensor(value / (num_objects * num_rounds), dtype=torch.double) for value in sums))
         self.log("train/loss", self.loss.total(means), prog_bar=True)
         for name, value in means._asdict().items():
             self.log(f"train/{name}", value)

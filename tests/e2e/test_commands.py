@@ -121,7 +121,7 @@ def test_resuming_on_another_number_of_devices_is_refused(trained, monkeypatch, 
         ([*SMALL, "loader.min_area=1e6"], "no validation image has an object as large as loader.min_area"),
         (["data=folder", "data.root='no[where]'"], "no[where]"),
         ([*SMALL, "trainer.memory=0.001"], "one image with one object takes"),
-        (["-m", "trainer=ddp", "seed=0,1"], "cannot be part of a sweep"),
+        (["-m", *SMALL, "trainer.devices=2", "seed=0,1"], "a sweep cannot train on 2 devices at once"),
     ],
 )
 def test_mistakes_are_named_without_a_traceback(arguments, expected, monkeypatch, capsys, tmp_path):
@@ -140,10 +140,12 @@ def test_wandb_offline_gets_pictures(tmp_path, monkeypatch):
 
     assert wandb.run is None  # finished: the next run of a sweep begins its own
     assert list(tmp_path.glob("wandb/offline-run-*/files/media/images/val/masks_*.png"))
+    failed = tmp_path / "wandb" / "run-20200101_000000-earlier"  # an earlier start that came to nothing
+    failed.mkdir()
+    (failed / "run-earlier.wandb").touch()
     run("train", monkeypatch, *arguments[:-2], "trainer.max_steps=3", f"resume={tmp_path}")
-    names = [path.name for path in tmp_path.glob("wandb/offline-run-*")]
-    assert len(names) == 2
-    assert len({name.rsplit("-", 1)[1] for name in names}) == 1  # both are parts of one run
+    first, second = (path.stem for path in tmp_path.glob("wandb/offline-run-*/run-*.wandb"))
+    assert first == second  # parts of one run
 
 
 def test_two_processes_report_as_one(tmp_path):

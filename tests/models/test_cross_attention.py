@@ -7,7 +7,17 @@ from torch import Tensor
 from sam_train.models.two_way_transformer import Attention, CrossAttention
 
 DIM, HEADS, OBJECTS, PIXELS = 16, 2, 3, 20
-FEW, SOME, MANY = 4, 8, 9  # up to 4 tokens nothing is projected, up to 8 only where tokens ask, from 9 on everything
+FEW, SOME, MANY = 4, 8, 9  # up to 4 tokens image tokens are not projected, up to 8 only where these ask
+
+
+class Counting(CrossAttention):
+    """Counts how often it went the long way."""
+
+    num_projected = 0
+
+    def forward(self, *arguments):
+        self.num_projected += 1
+        return super().forward(*arguments)
 
 
 @pytest.fixture(autouse=True)
@@ -15,8 +25,8 @@ def _seed():
     torch.manual_seed(0)
 
 
-def attention() -> CrossAttention:
-    return CrossAttention(DIM, HEADS, downsample_rate=2).double()
+def attention() -> Counting:
+    return Counting(DIM, HEADS, downsample_rate=2).double()
 
 
 def random(*shape: int) -> Tensor:
@@ -41,6 +51,7 @@ def test_tokens_look(num_tokens, num_images, is_guided):
     key, image = random(num_images, PIXELS, DIM), random(num_images, PIXELS, DIM)
     similarity = random(OBJECTS, PIXELS) if is_guided else None
     actual = cross.tokens_look(tokens, key, image, similarity)
+    assert cross.num_projected == (num_tokens > FEW or (num_images == 1 and not is_guided))
     everyones_key, everyones = (value.expand(OBJECTS, -1, -1) for value in (key, image))
     expected = Attention.forward(cross, tokens, everyones_key, everyones, similarity)
     guide = [similarity] if similarity is not None else []
@@ -56,5 +67,6 @@ def test_image_looks(num_tokens, num_images):
     attend = torch.ones(OBJECTS, num_tokens, dtype=torch.bool)
     attend[0, -2:] = False
     actual = cross.image_looks(image, query, key, tokens, attend)
+    assert cross.num_projected == (num_tokens > SOME)
     seen = Attention.forward(cross, query.expand(OBJECTS, -1, -1), key, tokens, attend)
     assert_same(actual, image + seen, [tokens, key, image, query, *cross.parameters()])

@@ -29,7 +29,8 @@ class Losses(Callback):
         self.values: list[float] = []
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-        self.values.append(trainer.callback_metrics["train/loss"].item())
+        if trainer.global_step > len(self.values):
+            self.values.append(trainer.callback_metrics["train/loss"].item())
 
 
 def make_data(

@@ -5,8 +5,8 @@ import torch
 from lightning import Callback
 
 from sam_train.tasks.averaging import MovingAverage
-from tests.tasks.runs import make_data, make_task, make_trainer, weights
-from tests.tasks.test_image import Losses, StopAfter, assert_same
+from tests.tasks.runs import Losses, make_data, make_task, make_trainer, weights
+from tests.tasks.test_image import StopAfter, assert_same
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),

@@ -56,7 +56,7 @@ def test_accumulated_batches_step_as_one(tmp_path):
         logged.append({name: value.item() for name, value in trainer.callback_metrics.items()})
     assert_same(weights(whole), weights(parts), 1e-10)
     assert logged[0].keys() == {"train/loss", *(f"train/{term}" for term in LossTerms._fields)}
-    assert logged[1] == pytest.approx(logged[0], rel=1e-6)
+    assert logged[1] == pytest.approx(logged[0], rel=1e-10)
 
 
 class StopAfter(Callback):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,7 +17,9 @@ from sam_train.models.promptable import PromptableModel
 from sam_train.prompts.simulator import EVALUATION, PromptSimulator
 from sam_train.structures import Batch, ImageFeatures, Prompts
 
-OBJECTS_AT_ONCE = 64  # decoded together; bounds memory on images with hundreds of objects, changes no result
+# What bounds memory on images with hundreds of objects or millions of pixels, and changes no result:
+OBJECTS_AT_ONCE = 64  # decoded together
+PIXELS_AT_ONCE = 1 << 25  # of logits at the original size, 128 MB; one object's at least
 
 
 @dataclass(frozen=True, order=True)
@@ -46,15 +48,24 @@ def predict_image(
     Raises:
         ValueError: If the image has no objects.
     """
-    features, batch = features.image(image), batch.image(image)
+    parts = list(_predict_parts(model, features.image(image), batch.image(image), simulator))
+    points, labels = (torch.cat([getattr(part.prompts, name) for part in parts]) for name in ("points", "labels"))
+    return PredictedImage(torch.cat([part.masks for part in parts]), Prompts(points, labels))
+
+
+def _predict_parts(
+    model: PromptableModel, features: ImageFeatures, batch: Batch, simulator: PromptSimulator
+) -> Iterator[PredictedImage]:
+    """All rounds for the objects of a batch of one image, a part of them after the other."""
     height, width = batch.original_size[0].tolist()
-    predicted = []
-    for part in torch.arange(batch.num_objects, device=batch.masks.device).split(OBJECTS_AT_ONCE):
-        *_, (prompts, prediction) = interact(model.predict, features, batch.with_objects(part), simulator)
-        logits = model.preprocessing.restore_logits(prediction.best().logits.float(), (height, width))
-        predicted.append((logits[:, 0] > 0, prompts.points, prompts.labels))
-    masks, points, labels = (torch.cat(parts) for parts in zip(*predicted, strict=True))
-    return PredictedImage(masks, Prompts(points, labels))
+    for objects in torch.arange(batch.num_objects, device=batch.masks.device).split(OBJECTS_AT_ONCE):
+        *_, (prompts, prediction) = interact(model.predict, features, batch.with_objects(objects), simulator)
+        logits = prediction.best().logits.float()
+        masks = [
+            model.preprocessing.restore_logits(some, (height, width))[:, 0] > 0
+            for some in logits.split(max(PIXELS_AT_ONCE // (height * width), 1))
+        ]
+        yield PredictedImage(torch.cat(masks), Prompts(prompts.points, prompts.labels))
 
 
 @torch.no_grad()
@@ -65,10 +76,12 @@ def score_batch(model: PromptableModel, batch: Batch, protocols: Mapping[str, Pr
     scores = []
     for image, (sample_id, truth) in enumerate(zip(batch.ids, batch.original_masks, strict=True)):
         for prompt, simulator in protocols.items() if len(truth) else ():
-            predicted = predict_image(model, features, batch, image, simulator)
-            region = region_scores(predicted.masks, truth)
-            for number, (dice, iou) in enumerate(zip(region.dice.tolist(), region.iou.tolist(), strict=True)):
-                scores.append(ObjectScore(sample_id, number, prompt, dice, iou))
+            number = 0
+            for part in _predict_parts(model, features.image(image), batch.image(image), simulator):
+                region = region_scores(part.masks, truth[number : number + len(part.masks)])
+                for dice, iou in zip(region.dice.tolist(), region.iou.tolist(), strict=True):
+                    scores.append(ObjectScore(sample_id, number, prompt, dice, iou))
+                    number += 1
     return scores
 
 

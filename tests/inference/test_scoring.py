@@ -1,10 +1,12 @@
 """Scores are of what a person would get from the official predictor."""
 
+import pytest
 import torch
 
 from sam_train.data.dataset import EvalDataset
+from sam_train.inference import scoring
 from sam_train.inference.interaction import encode
-from sam_train.inference.scoring import predict_image
+from sam_train.inference.scoring import predict_image, score_batch
 from sam_train.prompts.simulator import EVALUATION
 from tests.checkpoints.tiny import SAM2_CONFIG, build
 from tests.data.samples import SquaresSource
@@ -22,3 +24,16 @@ def test_unstable_masks_of_sam2_give_way_in_evaluation():
     ]
     assert torch.equal(found.masks, masks[0][:, 0] > 0)
     assert not torch.equal(found.masks, masks[1][:, 0] > 0)
+
+
+@torch.no_grad()
+def test_what_bounds_memory_changes_no_score(monkeypatch: pytest.MonkeyPatch):
+    model = build(SAM2_CONFIG)
+    batch = EvalDataset(SquaresSource(4), model.preprocessing, min_area=1)[3]
+    together = score_batch(model, batch, EVALUATION)
+    masks = predict_image(model, encode(model, batch), batch, 0, EVALUATION["clicks"]).masks
+    assert len(masks) > 2
+    monkeypatch.setattr(scoring, "OBJECTS_AT_ONCE", 2)
+    monkeypatch.setattr(scoring, "PIXELS_AT_ONCE", 1)
+    assert score_batch(model, batch, EVALUATION) == together
+    assert torch.equal(predict_image(model, encode(model, batch), batch, 0, EVALUATION["clicks"]).masks, masks)

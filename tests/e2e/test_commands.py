@@ -148,6 +148,18 @@ def test_wandb_offline_gets_pictures(tmp_path, monkeypatch):
     assert first == second  # parts of one run
 
 
+def test_a_sweep_ends_with_its_runs_side_by_side(tmp_path, monkeypatch, capsys):
+    arguments = [*SMALL, "trainer.max_steps=2", f"hydra.sweep.dir={tmp_path}"]
+    run("train", monkeypatch, "-m", *arguments, "tuning=frozen,lora", "evaluation.overlays=0")
+    shown = capsys.readouterr().out.split("tuned IoU and gain", 1)[1]
+    assert "trainer.max_steps" not in shown  # the same for both
+    for number, tuning in enumerate(("frozen", "lora")):
+        iou = assert_report(tmp_path / str(number))["tuned"]["clicks"]["iou"]
+        (row,) = (line for line in shown.splitlines() if tuning in line)
+        assert f"{iou:.3f}" in row
+    assert "evaluation.split=val" in shown
+
+
 def test_two_processes_report_as_one(tmp_path):
     ddp = ["trainer=ddp", "trainer.devices=2", "callbacks=ema"]
     arguments = [*SMALL, *ddp, "loader.batch_size=1", f"hydra.run.dir={tmp_path}"]

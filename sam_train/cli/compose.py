@@ -63,6 +63,11 @@ def _check_overrides(name: str, arguments: list[str]) -> None:
     overrides = [argument for argument in arguments if not argument.startswith("-")]
     if len(overrides) != len(arguments) or any("," in override.split("=", 1)[-1] for override in overrides):
         return  # flags, help and sweeps: Hydra's own parser knows them
+    for override in overrides:
+        group, _, value = override.partition("=")
+        possible = [choice for choice in _choices() if choice.startswith(f"{group}=")]
+        if value == "null" and possible:
+            _fail(f"{override}: a choice cannot be null; possible are {', '.join(possible)}")
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
         try:
             hydra.compose(name, overrides)

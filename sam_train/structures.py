@@ -149,7 +149,7 @@ class Sample:
         image: Red, green, blue, 8 bit; no channel at all where only the objects were asked for.
         labels: One or more planes of the image's size; 0 is background.
         plane: Per object, its plane.
-        value: Per object, its value there.
+        value: Per object, its value there; no two objects of an image have the same, whichever of them are read.
     """
 
     id: str

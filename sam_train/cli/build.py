@@ -80,7 +80,7 @@ def segmentation_data(
             f"data: no images for {', '.join(missing)}; there are {have}. See data.split and evaluation.split"
         )
     if config.data.check and is_first:
-        check_sources(splits)
+        check_sources({name: splits[name] for name in splits if name in needed})
     return SegmentationData(splits, model.preprocessing, instantiate(config.loader), config.seed)
 
 
@@ -95,7 +95,7 @@ def fingerprint(model: nn.Module) -> str:
 
 def image_keys(source: Source) -> Int[Tensor, "n"]:
     """A number for each image, by which it is recognised in another split."""
-    names = (f"{name}: {source.fingerprint(index)}".encode() for index, name in enumerate(source.ids))
+    names = (f"{name}: {source.identity(index)}".encode() for index, name in enumerate(source.ids))
     digests = (hashlib.blake2b(name, digest_size=8).digest() for name in names)
     return torch.tensor([int.from_bytes(digest, "big", signed=True) for digest in digests], dtype=torch.long)
 

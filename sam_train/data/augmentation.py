@@ -13,6 +13,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as TF
 
+from sam_train.data.transforms import resize_labels
 from sam_train.structures import InputError, Preprocessing, Sample
 
 
@@ -46,15 +47,13 @@ class Augmentation:
         """A variant of the sample at the size of the un-padded part of the input; a function of the seed."""
         has_image = len(sample.image) > 0
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)  # not those of GPUs, which would keep it
             corner, window = self._window(sample.size)
-            size = list(preprocessing.resized_size(window))
-            labels = TF.crop(sample.labels, *corner, *window)
-            # As a Mask it would be moved by half a pixel against the image: those are resized by NEAREST alone.
-            labels = TF.resize(labels, size, v2.InterpolationMode.NEAREST_EXACT)
+            size = preprocessing.resized_size(window)
+            labels = resize_labels(TF.crop(sample.labels, *corner, *window), size)
             parts: list[Tensor] = [tv_tensors.Mask(_places(size))]
             if has_image:
-                parts.append(tv_tensors.Image(TF.resize(TF.crop(sample.image, *corner, *window), size)))
+                parts.append(tv_tensors.Image(TF.resize(TF.crop(sample.image, *corner, *window), list(size))))
             places, *images = (part.as_subclass(Tensor) for part in self._transform()(parts))
             labels = F.pad(labels.flatten(1), (1, 0))[:, places[0].long()]
         return replace(sample, labels=labels, image=images[0] if has_image else sample.image.new_empty(0, *size))

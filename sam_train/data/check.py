@@ -8,12 +8,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from sam_train.data.processors import num_processors
 from sam_train.data.source import Source, Split
 from sam_train.structures import InputError
 
 LINES_PER_KIND = 10  # what one screen holds; the counts are always complete
 PATIENCE_S = 2.0  # a scan that is over sooner needs no progress bar
 _IMAGES_PER_TASK = 8
+_MOST_THREADS = 8  # each may hold a huge image
 
 
 def problem(kind: str, file: Path, found: str, remedy: str) -> str:
@@ -43,7 +45,7 @@ def check_sources(sources: Mapping[Split, Source]) -> None:
         for source in distinct
         for first in range(0, len(source), _IMAGES_PER_TASK)
     ]
-    pool = ThreadPoolExecutor()
+    pool = ThreadPoolExecutor(min(num_processors(), _MOST_THREADS))
     try:
         scanned = pool.map(_problems, *zip(*tasks, strict=True)) if tasks else iter(())
         problems = [text for found in _with_progress(scanned, num_images) for texts in found for text in texts]

@@ -32,7 +32,7 @@ def to_batch(
         object_image=torch.zeros(len(sample.value), dtype=torch.long),
         valid_size=torch.tensor([[height, width]]),
         original_size=torch.tensor([original_size]),
-        draws=object_draws(sample.id, sample.plane, sample.value, *draw_parts),
+        draws=object_draws(sample.id, sample.value, *draw_parts),
         ids=(sample.id,),
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from sam_train.data.cache_filling import Encode, Share, fill
 from sam_train.data.collate import collate
 from sam_train.data.dataset import EvalDataset, TrainDataset
 from sam_train.data.embedding_cache import EmbeddingCache
+from sam_train.data.processors import num_processors
 from sam_train.data.sampler import ResumableLoader, TrainBatches
 from sam_train.data.source import Source, Split
 from sam_train.structures import Batch, InputError, Preprocessing
@@ -47,8 +47,7 @@ class Loading:
         """Loading processes of each of this many devices, all of one machine."""
         if self.num_workers is not None:
             return self.num_workers
-        processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return max(1, min(8, processors // num_devices - 1))
+        return max(1, min(8, num_processors() // num_devices - 1))
 
 
 class SegmentationData(LightningDataModule):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int, Integer, UInt8
 from torch import Tensor
 
 from sam_train.data.check import problem
@@ -19,6 +21,7 @@ from sam_train.data.source import Choose, Source, all_objects
 from sam_train.structures import InputError, Sample
 
 Objects = Literal["labels", "binary", "components"]
+_BYTES_OF_AN_END = 1 << 16  # by which a copy of a file is recognised
 
 
 @dataclass(frozen=True)
@@ -62,8 +65,22 @@ class FolderSource(Source):
         try:
             status = path.stat()
         except OSError as error:
-            raise InputError(problem("unreadable image", path, str(error.strerror), "put it back")) from error
+            raise _unreadable(path, error) from error
         return f"{path} {status.st_size} {status.st_mtime_ns}"
+
+    def identity(self, index: int) -> str:
+        """See :meth:`Source.identity`: the file's size, its beginning and its end, wherever it lies."""
+        path = self.pairs[index].image
+        digest = hashlib.blake2b(digest_size=16)
+        try:
+            with path.open("rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                for start in (0, max(size - _BYTES_OF_AN_END, 0)):
+                    file.seek(start)
+                    digest.update(file.read(_BYTES_OF_AN_END))
+        except OSError as error:
+            raise _unreadable(path, error) from error
+        return f"{size} {digest.hexdigest()}"
 
     def problems(self, index: int) -> list[str]:
         """See :meth:`Source.problems`; every file of the image is read once."""
@@ -78,24 +95,32 @@ class FolderSource(Source):
             found.append(str(error))
         for path in pair.masks:
             try:
-                if not self._read_mask(path, pair, image).any() and not self.allow_empty:
+                pixels = self._read_mask(path, pair, image)
+                if not pixels.any() and not self.allow_empty:
                     remedy = "add the objects, move image and mask elsewhere, or set data.allow_empty=true"
                     found.append(problem("all-zero mask", path, "no pixel belongs to an object", remedy))
+                if self.objects == "labels" and not pair.per_object and (count := _num_soft(pixels)):
+                    what = f"{count} numbers, most of them nowhere 2 x 2 pixels large, as smoothing leaves along edges"
+                    remedy = "save it without smoothing (resize with nearest neighbour), or set data.objects=binary"
+                    found.append(problem("soft edges", path, what, remedy))
             except InputError as error:
                 found.append(str(error))
         return found
 
     def _read_per_object(
         self, pair: Pair, image: UInt8[Tensor, "3 h w"] | None, choose: Choose
-    ) -> tuple[UInt8[Tensor, "L h w"], Int[Tensor, "P"], Int[Tensor, "P"]]:
+    ) -> tuple[Integer[Tensor, "L h w"], Int[Tensor, "P"], Int[Tensor, "P"]]:
         chosen = choose(torch.full((len(pair.masks),), torch.nan)).tolist()
-        masks = [torch.from_numpy(self._read_mask(pair.masks[row], pair, image)) for row in chosen]
-        planes = [mask for mask in masks if mask.any()]
-        plane, value = torch.arange(len(planes)), torch.ones(len(planes), dtype=torch.long)
-        if not masks and image is None:  # only the image knows its size
-            image = read_image(pair.image)
-        nothing = torch.zeros_like(image[0] if image is not None else masks[0])
-        return torch.stack(planes or [nothing]), plane, value
+        dtype = torch.uint8 if len(pair.masks) <= 255 else torch.int32
+        masks = {row + 1: torch.from_numpy(self._read_mask(pair.masks[row], pair, image)).ne(0) for row in chosen}
+        size = image.shape[1:] if image is not None else next((mask.shape for mask in masks.values()), None)
+        if size is None:  # only the image knows
+            size = read_image(pair.image).shape[1:]
+        masks = {value: mask for value, mask in masks.items() if mask.any()}
+        labels = torch.zeros(max(len(masks), 1), *size, dtype=dtype)
+        for plane, (value, mask) in zip(labels, masks.items(), strict=False):
+            plane[mask] = value
+        return labels, torch.arange(len(masks)), torch.tensor([*masks], dtype=torch.long)
 
     def _read_mask(
         self, path: Path, pair: Pair, image: UInt8[Tensor, "3 h w"] | None
@@ -113,6 +138,10 @@ class FolderSource(Source):
             remedy = "give the mask the image's size (resize with nearest neighbour, or rotate)"
             raise InputError(problem("size mismatch", path, sizes + turned, remedy))
         return pixels
+
+
+def _unreadable(path: Path, error: OSError) -> InputError:
+    return InputError(problem("unreadable image", path, str(error.strerror), "put it back"))
 
 
 def _components(pixels: UInt8[np.ndarray, "h w"]) -> Int[np.ndarray, "h w"]:
@@ -134,3 +163,11 @@ def _objects(labels: np.ndarray) -> tuple[Float[Tensor, "n"], Int[Tensor, "n"]]:
         values, areas = np.unique(labels, return_counts=True)
     objects = values > 0
     return torch.from_numpy(areas[objects]).float(), torch.from_numpy(values[objects].astype(np.int64))
+
+
+def _num_soft(labels: Int[np.ndarray, "h w"] | UInt8[np.ndarray, "h w"]) -> int:
+    """How many numbers there are, if most of them look like steps between others and not like objects; else 0."""
+    corner, right, below = labels[:-1, :-1], labels[:-1, 1:], labels[1:, :-1]
+    is_block = (corner == right) & (corner == below) & (corner == labels[1:, 1:])
+    num_solid, num_all = (len(_objects(part)[1]) if part.size else 0 for part in (corner[is_block], labels))
+    return num_all if num_all >= 4 and 2 * num_solid < num_all else 0

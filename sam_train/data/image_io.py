@@ -4,7 +4,8 @@ Images become 8-bit red, green, blue. Transparency is ignored and the stored col
 model goes on to. What is stored with more than 8 bits, integer or floating point, is stretched image by image: the
 0.5th percentile of its finite pixels becomes 0 and the 99.5th 255, as MedSAM prepares its data (Ma et al., "Segment
 Anything in Medical Images", 2024, "Data curation and pre-processing"). Nothing of other images enters, so a held-out
-image looks the same whatever it is evaluated with. (16-bit *colour* is the exception: Pillow keeps its high bytes.)
+image looks the same whatever it is evaluated with. (16-bit *colour* is the exception: Pillow keeps its high bytes, and
+where these are next to nothing the image is refused.)
 
 Images and masks alike are turned upright as their EXIF orientation says: people draw masks on the upright image.
 """
@@ -26,6 +27,9 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"}
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")  # no others: Pillow would run programs for some
 _DEEP_MODES = ("I", "F")  # I, I;16, I;16B and F
 _PERCENTILES = (0.5, 99.5)
+_DARK = 32  # colour of 16 bits whose high bytes stay below holds 13 bits at most, and would be nearly black
+_LOSSY_TIFF = ("jpeg", "tiff_jpeg", "webp")
+_IS_16_BIT = "16 bits a channel in the file"
 _REWRITE = "replace it, or save it anew as PNG"
 
 
@@ -33,14 +37,21 @@ def read_image(path: Path) -> UInt8[Tensor, "3 h w"]:
     """An image of any supported kind as 8-bit red, green, blue, in channels-last memory.
 
     Raises:
-        InputError: If the file is no image, is damaged or has several pages.
+        InputError: If the file is no image, is damaged or has several pages, or if its colours have 16 bits of which
+            the higher ones are not used.
     """
     image = _decode(path)
     if image.mode.startswith(_DEEP_MODES):
         image = Image.fromarray(_to_8_bit(np.asarray(image), path))
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
-    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+    pixels = np.array(image.convert("RGB"))
+    if image.info.get(_IS_16_BIT) and 0 < pixels.max() < _DARK:
+        found = (
+            f"no channel goes beyond {int(pixels.max()) * 256 + 255} of 65535: 8 bits would hold hardly anything of it"
+        )
+        raise InputError(problem("dark 16-bit colour", path, found, "save it with 8 bits and as bright as wanted"))
+    return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 def read_labels(path: Path) -> Int[np.ndarray, "h w"]:
@@ -50,8 +61,8 @@ def read_labels(path: Path) -> Int[np.ndarray, "h w"]:
         InputError: If the file cannot be read or its pixels are not the numbers of objects.
     """
     image = _decode(path)
-    if image.format in ("JPEG", "MPO"):
-        remedy = "save it anew as PNG or TIFF, or set data.objects=binary"
+    if _is_lossy(image):
+        remedy = "save it anew as PNG or TIFF without loss, or set data.objects=binary"
         raise InputError(problem("lossy labels", path, "JPEG changes the numbers of objects", remedy))
     return _labels(image, path)
 
@@ -63,9 +74,13 @@ def read_mask(path: Path) -> Bool[np.ndarray, "h w"]:
         InputError: If the file cannot be read or is not one plane of whole numbers.
     """
     image = _decode(path)
-    if image.format in ("JPEG", "MPO"):
+    if _is_lossy(image):
         return np.asarray(image.convert("L")) >= 128
     return _labels(image, path) != 0
+
+
+def _is_lossy(image: Image.Image) -> bool:
+    return image.format in ("JPEG", "MPO") or image.info.get("compression") in _LOSSY_TIFF
 
 
 def _decode(path: Path) -> Image.Image:
@@ -80,7 +95,9 @@ def _decode(path: Path) -> Image.Image:
             # An MPO is a photograph whose further pages are previews of the first.
             pages = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
             if pages == 1:
+                is_16_bit = any(";16" in str(tile[3]) for tile in image.tile)  # told no more once it is loaded
                 image.load()
+                image.info[_IS_16_BIT] = is_16_bit
                 ImageOps.exif_transpose(image, in_place=True)
     except Image.DecompressionBombError as error:
         raise InputError(problem("too large", path, str(error), "cut image and mask into tiles")) from error
@@ -121,11 +138,30 @@ def _single_plane(pixels: UInt8[np.ndarray, "h w c"], bands: tuple[str, ...], pa
 
 
 def _to_8_bit(pixels: np.ndarray, path: Path) -> UInt8[np.ndarray, "h w"]:
+    if pixels.dtype == np.uint16:  # each of its numbers once, weighted by how often it is there
+        counts = np.bincount(pixels.ravel(), minlength=1 << 16)
+        return _stretch(np.arange(1 << 16), *_bounds(counts))[pixels]
     finite = pixels[np.isfinite(pixels)].astype(np.float64)
     if not finite.size:
         raise InputError(problem("unreadable file", path, "no pixel is a finite number", _REWRITE))
     low, high = np.percentile(finite, _PERCENTILES)
-    if low == high:  # fewer pixels differ from the ground than the percentiles leave out
+    if low == high:
         low, high = finite.min(), finite.max()
+    return _stretch(pixels, low, high)
+
+
+def _bounds(counts: Int[np.ndarray, "v"]) -> tuple[float, float]:
+    """What becomes 0 and 255 where the number v is there ``counts[v]`` times; as ``np.percentile``."""
+    ends = counts.cumsum()
+    places = (ends[-1] - 1) * np.array(_PERCENTILES) / 100
+    below = np.searchsorted(ends, np.floor(places), side="right")
+    above = np.searchsorted(ends, np.ceil(places), side="right")
+    low, high = below + (above - below) * (places % 1)
+    if low == high:
+        low, high = counts.nonzero()[0][[0, -1]]
+    return low, high
+
+
+def _stretch(pixels: np.ndarray, low: float, high: float) -> UInt8[np.ndarray, "*shape"]:
     stretched = (np.clip(pixels, low, high) - low) * (255 / (high - low) if high > low else 0)
     return np.rint(np.nan_to_num(stretched)).astype(np.uint8)

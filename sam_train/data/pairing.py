@@ -133,6 +133,11 @@ def _files(folder: Path) -> dict[str, list[Path]]:
             )
         below = os.path.relpath(parent, folder).replace(os.sep, "/")
         for name in sorted(name for name in names if not name.startswith(".")):
+            if not _is_utf8(name):
+                raise InputError(
+                    f"{parent}: the file name {os.fsencode(name)!r} is not UTF-8, so that it cannot be written into "
+                    "reports; rename it"
+                )
             stem, _, suffix = name.rpartition(".")
             if f".{suffix.lower()}" in SUFFIXES:
                 stem = stem if below == "." else f"{below}/{stem}"
@@ -144,6 +149,14 @@ def _files(folder: Path) -> dict[str, list[Path]]:
         kinds = ", ".join(sorted(SUFFIXES))
         raise InputError(f"{folder}: no images in it, but {content or 'nothing at all'}; expected files of {kinds}")
     return found
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _pair(

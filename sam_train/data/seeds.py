@@ -22,12 +22,9 @@ def generator_of(*parts: object) -> torch.Generator:
     return torch.Generator().manual_seed(seed_of(*parts))
 
 
-def object_draws(
-    sample_id: str, plane: Int[Tensor, "P"], value: Int[Tensor, "P"], *parts: object
-) -> Float[Tensor, "P R"]:
-    """Each object's own uniform numbers: a function of its image's id, its place there and ``parts`` alone."""
+def object_draws(sample_id: str, value: Int[Tensor, "P"], *parts: object) -> Float[Tensor, "P R"]:
+    """Each object's own uniform numbers: a function of its image's id, its value there and ``parts`` alone."""
     rows = [
-        torch.rand(NUM_DRAWS, generator=generator_of("draws", sample_id, *key, *parts))
-        for key in zip(plane.tolist(), value.tolist(), strict=True)
+        torch.rand(NUM_DRAWS, generator=generator_of("draws", sample_id, number, *parts)) for number in value.tolist()
     ]
     return torch.stack(rows) if rows else torch.zeros(0, NUM_DRAWS)

@@ -50,6 +50,10 @@ class Source(ABC):
     def fingerprint(self, index: int) -> str:
         """What tells an image from any other that its id may have stood for; known without decoding it."""
 
+    def identity(self, index: int) -> str:
+        """What an image and its copies elsewhere have in common, beside their id; known without decoding it."""
+        return self.fingerprint(index)
+
     def problems(self, index: int) -> list[str]:
         """What is wrong with one image and its masks, each with the file and the remedy; empty if nothing is."""
         return []

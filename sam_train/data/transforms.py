@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Integer, UInt8
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
@@ -28,7 +28,10 @@ def resize_image(image: UInt8[Tensor, "3 h w"], preprocessing: Preprocessing) ->
 
 
 def resize_sample(sample: Sample, preprocessing: Preprocessing) -> Sample:
-    """The sample at the size of the un-padded part of the input, its image as the official predictors resize it."""
+    """The sample at the size of the un-padded part of the input.
+
+    Its image is as the official predictors resize it, but always of 8 bits: up to half a grey level off for ``square``.
+    """
     height, width = preprocessing.resized_size(sample.size)
     if len(sample.image):
         image = resize_image(sample.image, preprocessing)
@@ -36,5 +39,13 @@ def resize_sample(sample: Sample, preprocessing: Preprocessing) -> Sample:
             image = image.round().clamp(0, 255).to(torch.uint8)
     else:
         image = sample.image.new_empty(0, height, width)
-    labels = TF.resize(sample.labels, [height, width], TF.InterpolationMode.NEAREST_EXACT)
-    return replace(sample, image=image, labels=labels)
+    return replace(sample, image=image, labels=resize_labels(sample.labels, (height, width)))
+
+
+def resize_labels(labels: Integer[Tensor, "L H W"], size: tuple[int, int]) -> Integer[Tensor, "L h w"]:
+    """The value at the middle of each new pixel (nearest-exact), whatever its size: none passes through a float."""
+    rows, columns = (
+        ((torch.arange(new) + 0.5) * (old / new)).long().clamp(max=old - 1)
+        for old, new in zip(labels.shape[1:], size, strict=True)
+    )
+    return labels[:, rows][:, :, columns]

@@ -1,13 +1,14 @@
 """Batches: what augmentation, choice of objects and packing keep and what they change."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 from torch.utils.data import DataLoader
 
 from sam_train.data.augmentation import Augmentation
-from sam_train.data.collate import collate
+from sam_train.data.collate import collate, to_batch
 from sam_train.data.dataset import EvalDataset, TrainDataset
 from sam_train.data.source import all_objects
 from sam_train.data.transforms import resize_sample
@@ -173,12 +174,14 @@ def test_planes_are_augmented_alike():
     assert torch.equal(together, alone.expand(3, -1, -1))
 
 
-def test_large_labels_survive_a_rotation():
-    sample, keeps_size = SquaresSource().read(4), Preprocessing(image_size=90)
-    far = replace(sample, labels=sample.labels + 2**24 * (sample.labels > 0))
-    turned = Augmentation(zoom=(1, 1), rotate=20)
-    labels = turned(sample, keeps_size, 3).labels
-    assert torch.equal(turned(far, keeps_size, 3).labels, labels + 2**24 * (labels > 0))
+@pytest.mark.parametrize("prepare", [resize_sample, partial(Augmentation(rotate=20), seed=3)])
+def test_labels_beyond_what_floats_can_count_survive(prepare):
+    sample, preprocessing = SquaresSource().read(4), Preprocessing(image_size=128)
+    large = 2**24 + 1
+    far = replace(sample, labels=sample.labels + large * (sample.labels > 0), value=sample.value + large)
+    near, far = (to_batch(prepare(one, preprocessing), preprocessing, one.size) for one in (sample, far))
+    assert near.masks.any(dim=(1, 2)).all()
+    assert torch.equal(near.masks, far.masks)
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])

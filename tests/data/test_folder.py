@@ -1,8 +1,10 @@
 """Objects, splits and groups of images and masks in folders."""
 
+import os
 import pickle
 import random
 import re
+import shutil
 from collections import deque
 
 import numpy as np
@@ -15,6 +17,7 @@ from PIL import Image
 
 from sam_train.data.check import check_sources
 from sam_train.data.folder import FolderData
+from sam_train.data.seeds import object_draws
 from sam_train.structures import InputError
 from tests.data.folders import make_folder, picture, save, two_objects
 from tests.parity.reference import SHARED
@@ -116,6 +119,40 @@ def test_files_of_objects_that_are_not_chosen_are_not_opened(tmp_path):
     assert seen[0].isnan().tolist() == [True] * 3
     with pytest.raises(InputError, match=r"0\.png"):
         source.read(0)
+
+
+def test_an_object_in_a_file_of_its_own_has_the_same_draws_whatever_else_is_read(tmp_path):
+    save(tmp_path / "images" / "a.png", picture())
+    for number in range(3):
+        save(tmp_path / "masks" / "a" / f"{number}.png", np.eye(12, 16, k=number, dtype=np.uint8))
+    source = FolderData(str(tmp_path), **EVERYTHING).splits()["test"]
+    whole, last = source.read(0), source.read(0, lambda areas: torch.tensor([2]))
+    assert torch.equal(last.masks()[0], whole.masks()[2])
+    assert torch.equal(object_draws("a", last.value)[0], object_draws("a", whole.value)[2])
+
+
+def test_a_copy_is_recognised_and_a_change_of_the_file_noticed(tmp_path):
+    make_folder(tmp_path / "here")
+    shutil.copytree(tmp_path / "here", tmp_path / "there", copy_function=shutil.copyfile)
+    here, there = (FolderData(str(tmp_path / name), **EVERYTHING).splits()["test"] for name in ("here", "there"))
+    assert here.identity(0) == there.identity(0) != here.identity(1)
+    before = here.fingerprint(0)
+    save(tmp_path / "here" / "images" / f"{here.ids[0]}.png", picture(seed=99))
+    assert here.identity(0) != there.identity(0)
+    assert here.fingerprint(0) != before
+
+
+def test_smoothed_labels_are_a_problem_and_thin_objects_none(tmp_path):
+    rows, columns = np.mgrid[:64, :64]
+    distance = np.hypot(rows - 32, columns - 32)
+    make_folder(tmp_path / "soft", {"a": np.clip((20.5 - distance) * 80, 0, 255).astype(np.uint8)})
+    with pytest.raises(InputError, match=r"soft edges \(1\): .*nearest neighbour"):
+        check_sources(FolderData(str(tmp_path / "soft"), **EVERYTHING).splits())
+    thin = np.zeros((64, 64), np.uint8)
+    thin[::8, 5:50] = 1
+    thin[20:30, 30:40], thin[40:50, 30:40], thin[40:50, 50:60] = 2, 3, 4
+    make_folder(tmp_path / "hard", {"a": thin, "b": two_objects()})
+    check_sources(FolderData(str(tmp_path / "hard"), **EVERYTHING).splits())
 
 
 def test_an_image_owns_its_namesake_before_any_other_mask(tmp_path):
@@ -354,6 +391,11 @@ MISTAKES = {
         lambda root: [make_folder(root / "images" / split, {"1": two_objects()}) for split in ("train", "valid")],
         {},
         "split folders train and also valid",
+    ),
+    "not UTF-8": (
+        moved("images/p0_0.png", os.fsdecode(b"images/Pr\xfcfling.png")),
+        {},
+        "fling.png' is not UTF-8, .* rename it",
     ),
     "objects": (None, {"objects": "label"}, "nearest: labels"),
     "no expression": (None, {"group_pattern": "("}, "no regular expression"),

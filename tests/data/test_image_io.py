@@ -2,6 +2,9 @@
 
 import io
 import os
+import struct
+import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +15,7 @@ from PIL import Image
 
 from sam_train.data.image_io import read_image, read_labels, read_mask
 from sam_train.structures import InputError
-from tests.data.folders import picture, save
+from tests.data.folders import picture, save, two_objects
 
 GREY = np.arange(0, 240, 10, dtype=np.uint8).reshape(4, 6)
 
@@ -169,6 +172,32 @@ def test_what_is_no_label_image_is_refused(tmp_path, kind):
     path = save(tmp_path / f"a.{suffix}", pixels)
     with pytest.raises(InputError, match=f"^{kind}: {path}: .*; "):
         read_labels(path)
+
+
+def test_a_tiff_may_be_lossy_too(tmp_path):
+    path = save(tmp_path / "a.tif", two_objects((32, 48)), compression="jpeg")
+    with pytest.raises(InputError, match=f"^lossy labels: {path}"):
+        read_labels(path)
+
+
+def png_of_16_bits(path: Path, pixels: np.ndarray) -> Path:
+    """Colour of 16 bits, which Pillow reads but does not write."""
+    height, width, _ = pixels.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+    return path
+
+
+def test_colour_of_16_bits_keeps_its_high_bytes_if_there_is_anything_in_them(tmp_path):
+    pixels = picture().astype(np.uint16) * 256
+    np.testing.assert_array_equal(pixels_of(png_of_16_bits(tmp_path / "a.png", pixels)), picture())
+    with pytest.raises(InputError, match=r"dark 16-bit colour: .*a\.png: .* 4095 of 65535"):
+        read_image(png_of_16_bits(tmp_path / "a.png", pixels // 16))
 
 
 def test_pages_are_refused(tmp_path):

@@ -136,10 +136,10 @@ def score_all(settings: list[str]) -> dict[str, list[Score]]:
     scores: dict[str, list[Score]] = {name: [] for name in (*BASELINES, config.model.preset)}
     for index in range(len(dataset)):
         batch = dataset[index]
-        assert batch.original_masks is not None
+        assert batch.originals is not None
         image = np.ascontiguousarray(dataset.source.read(index).image.permute(1, 2, 0).numpy())
         for name, predict in BASELINES.items():
-            scores[name] += [score_baseline(predict, image, truth) for truth in batch.original_masks[0].numpy()]
+            scores[name] += [score_baseline(predict, image, truth) for truth in batch.originals[0].masks().numpy()]
         found = score_batch(model, batch, {"box": EVALUATION["box"]})
         scores[config.model.preset] += [Score(score.iou, score.dice) for score in found]
     assert len({len(values) for values in scores.values()}) == 1, "all methods must have seen the same objects"

@@ -137,8 +137,8 @@ def valid_region(valid_size: Int[Tensor, "B 2"], side: int, stride: int = 1) -> 
     return rows[:, :, None] & columns[:, None, :]
 
 
-@dataclass(frozen=True)
-class Sample:
+@dataclass  # not frozen for the same reason as Batch, which may hold it
+class Sample(_Tensors):
     """One image and the objects of it that will be used, before batching.
 
     Objects are regions of label planes, so that neighbours share a plane and overlapping objects do not have to: object
@@ -165,6 +165,8 @@ class Sample:
 
     def masks(self) -> Bool[Tensor, "P h w"]:
         """One boolean mask per object."""
+        if self.labels.device.type != "cpu":
+            return torch.stack([*self.each_mask()]) if len(self.value) else self.labels[:0] > 0
         # Zeros of numpy are memory that nobody has touched: where no object is, a mask takes neither time nor memory.
         masks = torch.from_numpy(np.zeros((len(self.value), *self.labels.shape[1:]), np.bool_))
         for labels, objects in self._planes():
@@ -173,6 +175,11 @@ class Sample:
             for index, value, box in zip(objects.tolist(), values, _boxes(labels, values), strict=True):
                 torch.eq(labels[box], value, out=masks[index][box])
         return masks
+
+    def each_mask(self) -> Iterator[Bool[Tensor, "h w"]]:
+        """The same masks one after the other, so that none need be kept."""
+        for plane, value in zip(self.plane.tolist(), self.value.tolist(), strict=True):
+            yield self.labels[plane] == value
 
     def areas(self) -> Int[Tensor, "P"]:
         """Pixels of each object."""
@@ -225,7 +232,8 @@ class Batch(_Tensors):
         draws: Per object, its own uniform random numbers in [0, 1). Everything random about an object's prompts comes
             from its row, so prompts do not depend on what else is in the batch, on workers or on devices.
         ids: Per image, its sample's id.
-        original_masks: Per image, its objects' masks at the original size; only in evaluation.
+        originals: Per image, its objects at the original size, without the image; only in evaluation.
+        num_too_small: Per image, how many objects more it has, left out for ``loader.min_area``; only in evaluation.
         features: What the image encoder, or its part that does not train, says of the images, where that was known
             beforehand; in the precision it was kept in.
     """
@@ -237,7 +245,8 @@ class Batch(_Tensors):
     original_size: Int[Tensor, "B 2"]
     draws: Float[Tensor, "P R"]
     ids: tuple[str, ...]
-    original_masks: tuple[Bool[Tensor, "_ _ _"], ...] | None = None
+    originals: tuple[Sample, ...] | None = None
+    num_too_small: tuple[int, ...] | None = None
     features: ImageFeatures | EncoderState | None = None
 
     @property
@@ -257,7 +266,8 @@ class Batch(_Tensors):
             original_size=self.original_size[one],
             draws=self.draws[objects],
             ids=self.ids[one],
-            original_masks=self.original_masks and self.original_masks[one],
+            originals=self.originals and self.originals[one],
+            num_too_small=self.num_too_small and self.num_too_small[one],
             features=self.features and self.features.image(index),
         )
 
@@ -268,7 +278,8 @@ class Batch(_Tensors):
             masks=self.masks[objects],
             object_image=self.object_image[objects],
             draws=self.draws[objects],
-            original_masks=None,
+            originals=None,
+            num_too_small=None,
         )
 
 
@@ -293,6 +304,11 @@ class Prompts(_Tensors):
         """One box an object, xyxy in pixels of the model's input."""
         corners = torch.tensor([PointLabel.BOX_TOP_LEFT, PointLabel.BOX_BOTTOM_RIGHT], device=boxes.device)
         return cls(points=boxes.unflatten(1, (2, 2)), labels=corners.expand(len(boxes), 2))
+
+    @classmethod
+    def cat(cls, prompts: Sequence[Prompts]) -> Prompts:
+        """The points of all objects, in order; all have as many."""
+        return cls(torch.cat([some.points for some in prompts]), torch.cat([some.labels for some in prompts]))
 
     def with_points(self, points: Float[Tensor, "P n 2"], labels: Int[Tensor, "P n"]) -> Prompts:
         """The same prompts and these points after them."""

@@ -20,7 +20,10 @@ def write_files(folder: Path, files: Mapping[str, Write]) -> None:
     """Files into a folder, each renamed to its name once all of them are whole."""
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=".unfinished-", dir=folder) as unfinished:
+        plain = Path(unfinished, ".plain")
+        plain.touch()
         for name, write in files.items():
             write(Path(unfinished, name))
+            Path(unfinished, name).chmod(plain.stat().st_mode)  # safetensors writes for the owner's eyes only
         for name in files:
             Path(unfinished, name).replace(folder / name)

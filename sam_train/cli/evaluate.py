@@ -83,8 +83,8 @@ def report_on(
     split = "val" if source is data.splits.get("val") else evaluation.split  # which may stand in for a missing test
     report = compare(before, after, len(source), split)
     report.save(folder / "report.json")
-    save_overlays(untuned, tuned, data.eval_dataset(evaluation.split), evaluation.overlays, folder / "overlays")
     console.print(report.table())
+    save_overlays(untuned, tuned, data.eval_dataset(evaluation.split), evaluation.overlays, folder / "overlays")
     console.print(
         f"checkpoint  {checkpoint}\nreport      {folder / 'report.json'}\npictures    {folder / 'overlays'}",
         markup=False,

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from jaxtyping import Bool
 from torch import Tensor
 from torch.utils.data import default_collate
 from torchvision.transforms.v2 import functional as TF
@@ -39,9 +38,8 @@ def to_batch(
 
 def collate(batches: Sequence[Batch]) -> Batch:
     """One batch of several, objects packed. All of them have images or none has, and likewise features."""
-    originals: list[Bool[Tensor, "p h w"]] = []
-    for batch in batches:
-        originals.extend(batch.original_masks or ())
+    originals = [original for batch in batches for original in batch.originals or ()]
+    num_too_small = [number for batch in batches for number in batch.num_too_small or ()]
     counts = [len(batch.ids) for batch in batches]
     offsets = [sum(counts[:index]) for index in range(len(counts))]
     images = [batch.images for batch in batches if batch.images is not None]
@@ -54,7 +52,8 @@ def collate(batches: Sequence[Batch]) -> Batch:
         original_size=torch.cat([batch.original_size for batch in batches]),
         draws=torch.cat([batch.draws for batch in batches]),
         ids=tuple(sample_id for batch in batches for sample_id in batch.ids),
-        original_masks=tuple(originals) or None,
+        originals=tuple(originals) or None,
+        num_too_small=tuple(num_too_small) or None,
         features=type(features[0]).cat(features) if features else None,  # pyright: ignore[reportArgumentType]
     )
 

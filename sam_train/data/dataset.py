@@ -132,4 +132,5 @@ class EvalDataset(Dataset[Batch]):
         large = resized.areas() >= max(self.min_area, 1)
         batch = to_batch(resized.keep(large), self.views.preprocessing, sample.size)
         features = self.cache.read(self.views.name(index, PLAIN), sample.size) if self.cache else None
-        return replace(batch, original_masks=(sample.keep(large).masks(),), features=features)
+        original = replace(sample.keep(large), image=sample.image[:0])
+        return replace(batch, originals=(original,), num_too_small=(int((~large).sum()),), features=features)

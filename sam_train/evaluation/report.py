@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from jaxtyping import UInt8
@@ -18,9 +19,8 @@ from torch.utils.data import DataLoader
 
 from sam_train.data.dataset import EvalDataset
 from sam_train.inference.interaction import encode
-from sam_train.inference.overlay import grid, panel
-from sam_train.inference.scoring import ObjectScore, gather_scores, mean_scores, predict_image, score_batch
-from sam_train.metrics.region import region_scores
+from sam_train.inference.overlay import grid, paint, panel, prediction_panel
+from sam_train.inference.scoring import ObjectScore, gather, gather_scores, mean_scores, score_batch
 from sam_train.models.promptable import PromptableModel
 from sam_train.prompts.simulator import EVALUATION, PromptSimulator
 from sam_train.structures import Batch
@@ -34,7 +34,8 @@ class Report:
         untuned: Kind of prompt to ``{"dice": ..., "iou": ...}``, of the model before fine-tuning.
         tuned: Likewise, after.
         num_images: Held-out images, with and without objects.
-        num_objects: Held-out objects.
+        num_objects: Held-out objects that were scored.
+        num_too_small: Held-out objects that were not, for ``loader.min_area``.
         split: Which part of the data they are.
     """
 
@@ -42,6 +43,7 @@ class Report:
     tuned: dict[str, dict[str, float]]
     num_images: int
     num_objects: int
+    num_too_small: int
     split: str
 
     def save(self, path: Path) -> None:
@@ -51,6 +53,9 @@ class Report:
     def table(self) -> Table:
         """Untuned beside tuned, for a terminal."""
         table = Table(title=f"{self.num_objects} objects of {self.num_images} held-out images ({self.split})")
+        if self.num_too_small:
+            share = self.num_too_small / (self.num_too_small + self.num_objects)
+            table.caption = f"{self.num_too_small} more ({share:.0%}) are smaller than loader.min_area and not scored"
         table.add_column("prompt")
         for metric in ("Dice", "IoU"):
             for column in ("untuned", "tuned", "gain"):
@@ -72,28 +77,44 @@ def write_text(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
+class Scored(NamedTuple):
+    """How a model did on the held-out images.
+
+    Attributes:
+        scores: Of each object by each protocol.
+        num_too_small: Objects that ``loader.min_area`` left out.
+    """
+
+    scores: list[ObjectScore]
+    num_too_small: int
+
+
 def score(
     model: PromptableModel,
     loader: DataLoader[Batch],
     progress: Progress,
     title: str,
     protocols: Mapping[str, PromptSimulator] = EVALUATION,
-) -> list[ObjectScore]:
+) -> Scored:
     """Every object of this process's share of the data; every process gets the scores of all."""
     model.eval()
     device = next(model.parameters()).device
     scores: list[ObjectScore] = []
+    too_small: list[tuple[str, int]] = []
     for batch in progress.track(loader, description=title):
+        assert batch.num_too_small is not None
         scores.extend(score_batch(model, batch.to(device), protocols))
-    return gather_scores(scores)
+        too_small.extend(zip(batch.ids, batch.num_too_small, strict=True))
+    return Scored(gather_scores(scores), sum(dict(gather(too_small)).values()))
 
 
-def compare(untuned: Sequence[ObjectScore], tuned: Sequence[ObjectScore], num_images: int, split: str) -> Report:
+def compare(untuned: Scored, tuned: Scored, num_images: int, split: str) -> Report:
     """The report on two models' scores of the same objects."""
-    keys = [[(score.image, score.object, score.prompt) for score in scores] for scores in (untuned, tuned)]
+    keys = [[(score.image, score.object, score.prompt) for score in model.scores] for model in (untuned, tuned)]
     assert keys[0] == keys[1], "both models must have seen the same objects"
-    num_objects = len({(score.image, score.object) for score in tuned})
-    return Report(mean_scores(untuned), mean_scores(tuned), num_images, num_objects, split)
+    num_objects = len({(score.image, score.object) for score in tuned.scores})
+    means = mean_scores(untuned.scores), mean_scores(tuned.scores)
+    return Report(*means, num_images, num_objects, tuned.num_too_small, split)
 
 
 @torch.no_grad()
@@ -116,17 +137,16 @@ def save_overlays(
 def _overlay(
     untuned: PromptableModel, tuned: PromptableModel, batch: Batch, image: UInt8[Tensor, "3 h w"]
 ) -> Image.Image:
-    assert batch.original_masks is not None
-    truth = batch.original_masks[0]
+    assert batch.originals is not None
+    (truth,) = batch.originals
+    objects = paint(truth.each_mask(), truth.size)
+    plain = [("image", panel(image)), (f"truth: {len(truth.value)} objects", panel(image, objects))]
     rows = []
     for prompt, simulator in EVALUATION.items():
-        row = [("image", panel(image)), (f"truth: {len(truth)} objects", panel(image, truth))]
+        row = [*plain]
         for title, model in (("untuned", untuned), ("tuned", tuned)):
             on_device = batch.to(next(model.parameters()).device)
-            result = predict_image(model, encode(model, on_device), on_device, 0, simulator)
-            masks, prompts = result.masks.cpu(), result.prompts.to("cpu")
-            dice = region_scores(masks, truth).dice.mean().item()
-            caption = f"{prompt}, {title}: Dice {dice:.2f}"
-            row.append((caption, panel(image, masks, prompts, model.preprocessing)))
+            picture, dice = prediction_panel(model, encode(model, on_device), on_device, 0, simulator, image)
+            row.append((f"{prompt}, {title}: Dice {dice:.2f}", picture))
         rows.append(row)
     return grid(rows)

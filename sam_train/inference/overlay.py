@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from statistics import fmean
 
 import numpy as np
 import torch
-from jaxtyping import Bool, UInt8
+import torch.nn.functional as F
+from jaxtyping import Bool, Int, UInt8
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
-from torchvision.utils import draw_segmentation_masks
 
-from sam_train.structures import PointLabel, Preprocessing, Prompts
+from sam_train.inference.scoring import predict_parts
+from sam_train.metrics.region import region_scores
+from sam_train.models.promptable import PromptableModel
+from sam_train.prompts.simulator import PromptSimulator
+from sam_train.structures import Batch, ImageFeatures, PointLabel, Preprocessing, Prompts
 
 PANEL_SIDE = 320  # pixels of a panel's longer side
 CAPTION_HEIGHT = 22
@@ -20,15 +25,34 @@ GAP = 6
 OBJECT_COLOR, BACKGROUND_COLOR, BOX_COLOR = (60, 230, 90), (255, 70, 70), (255, 220, 50)
 
 
-def object_colors(count: int) -> list[str | tuple[int, int, int]]:
+def object_colors(count: int) -> list[tuple[int, ...]]:
     """Colours that neighbours in the list do not share: hues a golden angle apart."""
     hues = (0.61803398875 * index % 1.0 for index in range(count))
-    return [tuple(round(255 * value) for value in colorsys.hsv_to_rgb(hue, 0.75, 1.0)) for hue in hues]  # pyright: ignore[reportReturnType]
+    return [tuple(round(255 * value) for value in colorsys.hsv_to_rgb(hue, 0.75, 1.0)) for hue in hues]
+
+
+def paint(masks: Iterable[Bool[Tensor, "h w"]], size: tuple[int, int]) -> Int[Tensor, "h2 w2"]:
+    """All objects on one plane for :func:`panel`, numbered from 1; the smallest has the pixels that several want.
+
+    So parts are seen before their wholes. One mask is looked at after the other: they may come from a generator.
+
+    Args:
+        masks: Of the objects, in order.
+        size: Of the masks.
+    """
+    rows, columns = (torch.arange(new) * old // new for old, new in zip(size, _canvas_size(size), strict=True))
+    plane = torch.zeros(len(rows), len(columns), dtype=torch.long)
+    owned_by = torch.full(plane.shape, torch.inf)  # how large the object is that is seen there
+    for number, mask in enumerate(masks, start=1):
+        area = float(mask.count_nonzero())
+        wins = mask[rows.to(mask.device)][:, columns.to(mask.device)].cpu() & (area < owned_by)
+        plane[wins], owned_by[wins] = number, area
+    return plane
 
 
 def panel(
     image: UInt8[Tensor, "3 h w"],
-    masks: Bool[Tensor, "P h w"] | None = None,
+    objects: Int[Tensor, "h2 w2"] | None = None,
     prompts: Prompts | None = None,
     preprocessing: Preprocessing | None = None,
 ) -> Image.Image:
@@ -36,20 +60,16 @@ def panel(
 
     Args:
         image: At its original size.
-        masks: Of its objects, at the same size.
+        objects: What :func:`paint` made of their masks at the same size.
         prompts: In the frame of the model's input.
         preprocessing: What that frame is; needed with prompts.
     """
-    size = (image.shape[-2], image.shape[-1])
-    if masks is not None and len(masks):
-        seen = _small_on_top(masks)
-        outlines = seen & ~_eroded(seen)
-        colors = object_colors(len(masks))
-        image = draw_segmentation_masks(image, seen, alpha=0.35, colors=colors)
-        image = draw_segmentation_masks(image, outlines, alpha=0.9, colors=colors)
-    scale = PANEL_SIDE / max(size)
+    height, width = size = (image.shape[-2], image.shape[-1])
     picture = Image.fromarray(np.ascontiguousarray(image.permute(1, 2, 0).numpy()))
-    picture = picture.resize((max(round(size[1] * scale), 1), max(round(size[0] * scale), 1)))
+    if objects is not None:
+        picture = _tinted(picture.resize((objects.shape[1], objects.shape[0])), objects)
+    scale = PANEL_SIDE / max(size)
+    picture = picture.resize((max(round(width * scale), 1), max(round(height * scale), 1)))
     if prompts is not None:
         assert preprocessing is not None
         one = preprocessing.scale_points(torch.ones(2), size)
@@ -57,20 +77,51 @@ def panel(
     return picture
 
 
-def _small_on_top(masks: Bool[Tensor, "P h w"]) -> Bool[Tensor, "P h w"]:
-    """Each pixel to the smallest object there, so that parts are seen before their wholes."""
-    seen = torch.zeros_like(masks)
-    free = torch.ones_like(masks[0])
-    for index in masks.flatten(1).sum(1).argsort(stable=True).tolist():
-        seen[index] = masks[index] & free
-        free &= ~masks[index]
-    return seen
+def _canvas_size(size: tuple[int, int]) -> tuple[int, int]:
+    """What is painted on: the image's own size up to twice a panel's, which is then reduced and so smoothed."""
+    scale = min(2 * PANEL_SIDE / max(size), 1)
+    return max(round(size[0] * scale), 1), max(round(size[1] * scale), 1)
 
 
-def _eroded(masks: Bool[Tensor, "P h w"]) -> Bool[Tensor, "P h w"]:
-    width = max(round(max(masks.shape[-2:]) / PANEL_SIDE), 1)
-    outside = (~masks)[:, None].float()
-    return torch.nn.functional.max_pool2d(outside, 2 * width + 1, stride=1, padding=width)[:, 0] == 0
+def _tinted(picture: Image.Image, objects: Int[Tensor, "h w"]) -> Image.Image:
+    colors = torch.tensor([(0, 0, 0), *object_colors(int(objects.max()))], dtype=torch.float)[objects]
+    strength = torch.where(_on_edge(objects), 0.93, 0.35) * (objects > 0)
+    pixels = torch.from_numpy(np.array(picture)).float()
+    return Image.fromarray(pixels.lerp(colors, strength[..., None]).round().byte().numpy())
+
+
+def _on_edge(objects: Int[Tensor, "h w"]) -> Bool[Tensor, "h w"]:
+    """Where something else is near."""
+    width = max(round(max(objects.shape) / PANEL_SIDE), 1)
+    numbers = objects[None, None].float()
+    largest, smallest = (
+        sign * F.max_pool2d(sign * numbers, 2 * width + 1, stride=1, padding=width)[0, 0] for sign in (1, -1)
+    )
+    return largest != smallest
+
+
+def prediction_panel(
+    model: PromptableModel,
+    features: ImageFeatures,
+    batch: Batch,
+    index: int,
+    simulator: PromptSimulator,
+    image: UInt8[Tensor, "3 h w"],
+) -> tuple[Image.Image, float]:
+    """What a model finds in one image of a batch when a person prompts it, and the mean Dice of its objects."""
+    assert batch.originals is not None
+    truth = batch.originals[index]
+    prompts: list[Prompts] = []
+    dice: list[float] = []
+
+    def found() -> Iterator[Bool[Tensor, "h w"]]:
+        for objects, part in predict_parts(model, features, batch, index, simulator):
+            prompts.append(part.prompts.to("cpu"))
+            dice.extend(region_scores(part.masks, truth.keep(objects).masks()).dice.tolist())
+            yield from part.masks
+
+    objects = paint(found(), truth.size)
+    return panel(image, objects, Prompts.cat(prompts), model.preprocessing), fmean(dice)
 
 
 def _draw_prompts(draw: ImageDraw.ImageDraw, prompts: Prompts, points: Tensor) -> None:

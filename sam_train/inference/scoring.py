@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from sam_train.inference.interaction import encode, interact
@@ -20,6 +20,8 @@ from sam_train.structures import Batch, ImageFeatures, Prompts
 # What bounds memory on images with hundreds of objects or millions of pixels, and changes no result:
 OBJECTS_AT_ONCE = 64  # decoded together
 PIXELS_AT_ONCE = 1 << 25  # of logits at the original size, 128 MB; one object's at least
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, order=True)
@@ -48,50 +50,54 @@ def predict_image(
     Raises:
         ValueError: If the image has no objects.
     """
-    parts = list(_predict_parts(model, features.image(image), batch.image(image), simulator))
-    points, labels = (torch.cat([getattr(part.prompts, name) for part in parts]) for name in ("points", "labels"))
-    return PredictedImage(torch.cat([part.masks for part in parts]), Prompts(points, labels))
+    parts = [part for _, part in predict_parts(model, features, batch, image, simulator)]
+    return PredictedImage(torch.cat([part.masks for part in parts]), Prompts.cat([part.prompts for part in parts]))
 
 
-def _predict_parts(
-    model: PromptableModel, features: ImageFeatures, batch: Batch, simulator: PromptSimulator
-) -> Iterator[PredictedImage]:
-    """All rounds for the objects of a batch of one image, a part of them after the other."""
+def predict_parts(
+    model: PromptableModel, features: ImageFeatures, batch: Batch, image: int, simulator: PromptSimulator
+) -> Iterator[tuple[Int[Tensor, "k"], PredictedImage]]:
+    """The same, some of the image's objects after the others: which they are, and what is found."""
+    features, batch = features.image(image), batch.image(image)
     height, width = batch.original_size[0].tolist()
-    for objects in torch.arange(batch.num_objects, device=batch.masks.device).split(OBJECTS_AT_ONCE):
+    for start in range(0, batch.num_objects, OBJECTS_AT_ONCE):
+        objects = torch.arange(start, min(start + OBJECTS_AT_ONCE, batch.num_objects), device=batch.masks.device)
         *_, (prompts, prediction) = interact(model.predict, features, batch.with_objects(objects), simulator)
         logits = prediction.best().logits.float()
         masks = [
             model.preprocessing.restore_logits(some, (height, width))[:, 0] > 0
             for some in logits.split(max(PIXELS_AT_ONCE // (height * width), 1))
         ]
-        yield PredictedImage(torch.cat(masks), Prompts(prompts.points, prompts.labels))
+        yield objects, PredictedImage(torch.cat(masks), Prompts(prompts.points, prompts.labels))
 
 
 @torch.no_grad()
 def score_batch(model: PromptableModel, batch: Batch, protocols: Mapping[str, PromptSimulator]) -> list[ObjectScore]:
     """Every object of the batch by every protocol, against its mask at the original size."""
-    assert batch.original_masks is not None, "scores are taken at the original size"
+    assert batch.originals is not None, "scores are taken at the original size"
     features = encode(model, batch)
     scores = []
-    for image, (sample_id, truth) in enumerate(zip(batch.ids, batch.original_masks, strict=True)):
-        for prompt, simulator in protocols.items() if len(truth) else ():
-            number = 0
-            for part in _predict_parts(model, features.image(image), batch.image(image), simulator):
-                region = region_scores(part.masks, truth[number : number + len(part.masks)])
-                for dice, iou in zip(region.dice.tolist(), region.iou.tolist(), strict=True):
-                    scores.append(ObjectScore(sample_id, number, prompt, dice, iou))
-                    number += 1
+    for image, truth in enumerate(batch.originals):
+        for prompt, simulator in protocols.items():
+            for objects, found in predict_parts(model, features, batch, image, simulator):
+                region = region_scores(found.masks, truth.keep(objects).masks())
+                for number, *values in zip(*map(Tensor.tolist, (objects, *region)), strict=True):
+                    scores.append(ObjectScore(batch.ids[image], number, prompt, *values))
     return scores
+
+
+def gather(own: list[T]) -> list[T]:
+    """What all processes have, those of the first last; every process gets it all."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return own
+    shares: list[list[T]] = [[] for _ in range(torch.distributed.get_world_size())]
+    torch.distributed.all_gather_object(shares, own)
+    return [item for share in reversed(shares) for item in share]
 
 
 def gather_scores(scores: list[ObjectScore]) -> list[ObjectScore]:
     """Those of all processes, in one order; every process gets them all. What several have scored counts once."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        shares: list[list[ObjectScore]] = [[] for _ in range(torch.distributed.get_world_size())]
-        torch.distributed.all_gather_object(shares, scores)
-        scores = [score for share in reversed(shares) for score in share]
-    return sorted({(score.image, score.object, score.prompt): score for score in scores}.values())
+    return sorted({(score.image, score.object, score.prompt): score for score in gather(scores)}.values())
 
 
 def mean_scores(scores: Sequence[ObjectScore]) -> dict[str, dict[str, float]]:

@@ -14,8 +14,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from rich.console import Console
 
 from sam_train.inference.interaction import encode
-from sam_train.inference.overlay import grid, panel
-from sam_train.inference.scoring import predict_image
+from sam_train.inference.overlay import grid, paint, panel, prediction_panel
 from sam_train.prompts.simulator import EVALUATION
 from sam_train.structures import Batch
 from sam_train.tasks.image import ImageTask
@@ -133,8 +132,12 @@ class ValidationOverlays(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Remember the first images; they are the same every time."""
-        if len(self._batches) <= batch_idx and sum(len(seen.ids) for seen in self._batches) < self.count:
+        """Remember the first images, if a logger shows any; they are the same every time."""
+        if (
+            hasattr(trainer.logger, "log_image")
+            and len(self._batches) <= batch_idx
+            and sum(len(seen.ids) for seen in self._batches) < self.count
+        ):
             self._batches.append(batch.to("cpu"))
 
     @torch.no_grad()
@@ -150,20 +153,18 @@ class ValidationOverlays(Callback):
 
 def _pictures(task: ImageTask, batch: Batch) -> list[Any]:
     batch = batch.to(task.device)
-    assert batch.original_masks is not None
+    assert batch.originals is not None
     assert batch.images is not None
     features = encode(task.model, batch)
     pictures = []
-    for image, truth in enumerate(batch.original_masks):
-        if not len(truth):
+    for index, truth in enumerate(batch.originals):
+        if not len(truth.value):
             continue
-        height, width = batch.valid_size[image].tolist()
-        size = (int(batch.original_size[image, 0]), int(batch.original_size[image, 1]))
-        pixels = batch.images[image : image + 1, :, :height, :width].float()
-        shown = torch.nn.functional.interpolate(pixels, size, mode="bilinear")[0].byte().cpu()
-        row = [("truth", panel(shown, truth.cpu()))]
+        height, width = batch.valid_size[index].tolist()
+        pixels = batch.images[index : index + 1, :, :height, :width].float()
+        shown = torch.nn.functional.interpolate(pixels, truth.size, mode="bilinear")[0].byte().cpu()
+        row = [("truth", panel(shown, paint(truth.each_mask(), truth.size)))]
         for name in task.protocols:
-            result = predict_image(task.model, features, batch, image, EVALUATION[name])
-            row.append((name, panel(shown, result.masks.cpu(), result.prompts.to("cpu"), task.model.preprocessing)))
+            row.append((name, prediction_panel(task.model, features, batch, index, EVALUATION[name], shown)[0]))
         pictures.append(grid([row]))
     return pictures

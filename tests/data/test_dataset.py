@@ -131,9 +131,10 @@ def test_an_objects_draws_depend_on_nothing_but_itself():
 def test_evaluation_compares_at_the_original_size():
     batch = EvalDataset(SquaresSource(), SAM, 4)[4]
     assert batch.original_size.tolist() == [[60, 90]]
-    assert torch.equal(batch.original_masks[0], SquaresSource().read(4).masks())
-    assert len(batch.masks) == len(batch.original_masks[0])
-    assert EvalDataset(SquaresSource(), SAM, 10_000)[4].num_objects == 0
+    assert torch.equal(batch.originals[0].masks(), SquaresSource().read(4).masks())
+    assert len(batch.masks) == len(batch.originals[0].value) == 4
+    none = EvalDataset(SquaresSource(), SAM, 10_000)[4]
+    assert (none.num_objects, len(none.originals[0].value), none.num_too_small) == (0, 0, (4,))
 
 
 def test_collating_packs_objects_in_order():
@@ -142,7 +143,8 @@ def test_collating_packs_objects_in_order():
     assert batch.object_image.tolist() == [0, 0, 2, 2, 2]
     assert batch.ids == ("squares/2", "squares/0", "squares/3")
     assert torch.equal(batch.masks, torch.cat([dataset[2].masks, dataset[3].masks]))
-    assert [len(masks) for masks in batch.original_masks] == [2, 0, 3]
+    assert [len(original.value) for original in batch.originals] == [2, 0, 3]
+    assert batch.num_too_small == (0, 0, 0)
 
 
 @pytest.mark.parametrize("arguments", [{"zoom": (0, 1)}, {"zoom": (2, 1)}, {"flip": 2}, {"color": -1}])

@@ -25,7 +25,7 @@ pytestmark = [
 
 def assert_report(folder: Path) -> dict:
     report = json.loads((folder / "report.json").read_text())
-    assert report.keys() == {"untuned", "tuned", "num_images", "num_objects", "split"}
+    assert report.keys() == {"untuned", "tuned", "num_images", "num_objects", "num_too_small", "split"}
     for model in ("untuned", "tuned"):
         assert list(report[model]) == ["box", "point", "clicks"]
         for scores in report[model].values():

@@ -75,7 +75,8 @@ def _train(config: DictConfig) -> None:
         trainer.validate(task, data, verbose=False)
     trainer.fit(task, data, ckpt_path=resumed, weights_only=True)
     best = trainer.checkpoint_callback.best_model_path  # pyright: ignore[reportOptionalMemberAccess, reportAttributeAccessIssue]
-    report_on(Path(best), config, data, config.evaluation, run_dir, trainer.strategy.root_device)
+    checkpoint = Path(best or run_dir / "last.ckpt")  # without validation there is no best
+    report_on(checkpoint, config, data, config.evaluation, run_dir, trainer.strategy.root_device)
 
 
 def _starts_processes(trainer: Trainer) -> bool:
@@ -104,6 +105,7 @@ def _trainer(config: DictConfig) -> Trainer:
     from hydra.utils import instantiate
 
     from sam_train.structures import InputError
+    from sam_train.tasks.callbacks import LastValidation
     from sam_train.tasks.memory_planner import MemoryPlanner
 
     settings: dict[str, Any] = {}
@@ -118,9 +120,8 @@ def _trainer(config: DictConfig) -> Trainer:
     if config.trainer.precision == "auto":
         bf16 = is_cuda and torch.cuda.is_bf16_supported(including_emulation=False)
         settings["precision"] = "bf16-mixed" if bf16 else "32-true"
-    if isinstance(config.trainer.val_check_interval, int) and config.trainer.max_steps > 0:
-        settings["val_check_interval"] = _even_interval(config.trainer)
-    callbacks = [instantiate(callback) for callback in config.callbacks.values() if callback is not None]
+    callbacks: list[Any] = [LastValidation()]
+    callbacks += [instantiate(callback) for callback in config.callbacks.values() if callback is not None]
     if "cache" in config:
         callbacks.append(instantiate(config.cache))
     callbacks.append(MemoryPlanner(config.trainer.memory))
@@ -139,12 +140,6 @@ def _wandb_run(config: DictConfig) -> dict[str, str]:
     files = Path(config.resume, "wandb").glob("*run-*_*-*/run-*.wandb")  # the folders' names begin with their time
     newest = max(files, key=lambda file: file.parent.name.removeprefix("offline-"), default=None)
     return {} if newest is None else {"id": newest.stem.removeprefix("run-")}
-
-
-def _even_interval(trainer: DictConfig) -> int:
-    """Batches from one validation to the next, near what was asked, so that the last weights are validated too."""
-    num_batches = trainer.max_steps * trainer.accumulate_grad_batches
-    return max(num_batches // max(round(num_batches / trainer.val_check_interval), 1), 1)
 
 
 def _resume_point(config: DictConfig, description: dict[str, Any]) -> Path | None:
@@ -180,6 +175,7 @@ def _resume_point(config: DictConfig, description: dict[str, Any]) -> Path | Non
         raise InputError(f"resume={config.resume}: model.weights={config.model.weights} are not the run's own")
     if "plan" not in then:
         raise InputError(f"resume={config.resume}: that run was begun with an earlier version; start anew")
+    _require_same_training(config, then["config"])
     if then["devices"] != description["devices"]:
         raise InputError(
             f"resume={config.resume}: that run had {then['devices']} devices in all, this command has "
@@ -187,6 +183,28 @@ def _resume_point(config: DictConfig, description: dict[str, Any]) -> Path | Non
         )
     description["plan"] = then["plan"]
     return path
+
+
+def _require_same_training(config: DictConfig, then: dict[str, Any]) -> None:
+    """Refuse what would change the steps still to come, or end before them, without a word.
+
+    Raises:
+        InputError: If it does.
+    """
+    from sam_train.structures import InputError
+
+    for name in ("max_steps", "max_epochs", "accumulate_grad_batches", "gradient_clip_val", "precision"):
+        before, after = then["trainer"][name], config.trainer[name]
+        longer = name.startswith("max_") and (after == -1 or before < after) and before != -1
+        if before != after and not longer:
+            raise InputError(
+                f"resume={config.resume}: that run had trainer.{name}={before}, this command has {after}; repeat the "
+                "command it was started with (trainer.max_steps and max_epochs may be larger)"
+            )
+    for name in ("views", "dtype"):  # none without a cache
+        before, after = (OmegaConf.select(OmegaConf.create(settings), f"cache.{name}") for settings in (then, config))
+        if before != after:
+            raise InputError(f"resume={config.resume}: that run had cache.{name}={before}, this command has {after}")
 
 
 if __name__ == "__main__":

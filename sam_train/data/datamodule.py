@@ -82,6 +82,10 @@ class SegmentationData(LightningDataModule):
         """This device's share of the validation images."""
         return self._eval_dataloader(self._val_dataset())
 
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """From pinned memory without waiting for what the device has still to do."""
+        return batch.to(device, non_blocking=True)
+
     def eval_dataset(self, split: Split) -> EvalDataset:
         """A split as it is, without augmentation."""
         return EvalDataset(self.splits[split], self.preprocessing, self.loading.min_area)

@@ -30,6 +30,11 @@ class MovingAverage(WeightAveraging):
     def __init__(self, decay: float = 0.999) -> None:
         super().__init__(use_buffers=False, multi_avg_fn=partial(_update, decay))
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Keep the average where training happens; the weights are not there yet."""
+        self._device = trainer.strategy.root_device
+        super().setup(trainer, pl_module, stage)
+
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Nothing yet: the last checkpoint is still to be written."""
 

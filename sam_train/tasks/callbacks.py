@@ -20,6 +20,18 @@ from sam_train.structures import Batch
 from sam_train.tasks.image import ImageTask
 
 
+class LastValidation(Callback):
+    """Has the last step validated wherever the run ends, so that its weights can be the best. Before all others."""
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Say so where Lightning looks before it decides whether to validate."""
+        is_last_epoch = trainer.current_epoch + 1 == trainer.max_epochs
+        if trainer.global_step == trainer.max_steps or (is_last_epoch and trainer.is_last_batch):
+            trainer.should_stop = True
+
+
 class ResumePoint(Checkpoint):
     """Keeps a checkpoint to go on from: every so often, at the end, and on Ctrl-C as soon as the step is done.
 
@@ -109,7 +121,8 @@ def _validation_is_due(trainer: Trainer, batch_idx: int) -> bool:
     if trainer.check_val_every_n_epoch is None:
         batch_idx = trainer.fit_loop.total_batch_idx
     every = trainer.val_check_batch
-    return trainer.enable_validation and every is not None and (batch_idx + 1) % every == 0
+    is_due = trainer.should_stop or (every is not None and (batch_idx + 1) % every == 0)
+    return trainer.enable_validation and is_due
 
 
 class ValidationOverlays(Callback):

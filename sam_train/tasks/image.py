@@ -56,8 +56,7 @@ class ImageTask(LightningModule):
         # Of the batches since the optimiser's last step:
         self._num_objects = 0
         self._terms: list[Tensor] = []  # each as LossTerms
-        self._samples: list[str] = []
-        self._bad_samples: list[str] = []
+        self._samples: list[tuple[str, ...]] = []  # of each batch
 
     def train(self, mode: bool = True) -> ImageTask:
         """Training mode, except for what is frozen."""
@@ -94,9 +93,7 @@ class ImageTask(LightningModule):
         total = self.loss.total(terms)
         self._terms.append(torch.stack(terms).detach())
         self._num_objects += batch.num_objects
-        self._samples.extend(batch.ids)
-        if not torch.isfinite(total.detach()):
-            self._bad_samples.extend(batch.ids)
+        self._samples.append(batch.ids)
         return total
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
@@ -110,15 +107,17 @@ class ImageTask(LightningModule):
         """
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        is_bad = torch.full((), bool(self._bad_samples), device=self.device)
-        is_steep = torch.zeros_like(is_bad)
+        terms = torch.stack(self._terms)
+        are_bad = ~terms.isfinite().all(dim=1)
+        is_steep = torch.zeros_like(are_bad[0])
         if self.trainer.scaler is None:  # a scaler of fp16 gradients tries how far it can go and skips such steps
             is_steep = ~torch.nn.utils.get_total_norm(gradients).isfinite()
         count = torch.tensor(float(self._num_objects), device=self.device)
-        own = torch.stack([count, is_bad, is_steep, *torch.stack(self._terms).sum(dim=0)])
+        own = torch.stack([count, are_bad.any(), is_steep, *terms.sum(dim=0)])
         num_objects, any_bad, any_steep, *sums = self._sum_over_devices(own).tolist()
         if any_bad:
-            raise DivergenceError(self._divergence("loss", self._bad_samples))
+            bad = [ids for ids, is_bad in zip(self._samples, are_bad.tolist(), strict=True) if is_bad]
+            raise DivergenceError(self._divergence("loss", bad))
         if any_steep:
             raise DivergenceError(self._divergence("gradient", self._samples))
         scale = self.trainer.accumulate_grad_batches * self.trainer.world_size / num_objects
@@ -138,7 +137,8 @@ class ImageTask(LightningModule):
             torch.distributed.all_reduce(value)
         return value
 
-    def _divergence(self, what: str, samples: list[str]) -> str:
+    def _divergence(self, what: str, batches: list[tuple[str, ...]]) -> str:
+        samples = [name for ids in batches for name in ids]
         shares: list[list[str]] = [samples]
         if self.trainer.world_size > 1:
             shares = [[] for _ in range(self.trainer.world_size)]

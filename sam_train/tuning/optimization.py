@@ -66,8 +66,8 @@ class Optimization:
 
 
 def _is_matrix(name: str, parameter: nn.Parameter) -> bool:
-    is_table = re.search(r"pos_embed|rel_pos|embed(dings\.\d+)?\.weight|_tokens?\.weight|attention_biases", name)
-    return parameter.ndim >= 2 and not is_table
+    tables = r"pos_embed|rel_pos|embed(dings\.\d+)?\.weight|_tokens?\.weight|attention_biases|no_mem_embed"
+    return parameter.ndim >= 2 and not re.search(tables, name)
 
 
 def _depths(model: nn.Module) -> dict[str, int]:

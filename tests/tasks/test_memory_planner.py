@@ -111,11 +111,11 @@ def test_measuring_leaves_no_trace(tmp_path, capsys, tuning):
 
 
 def test_with_a_cache_what_is_before_it_is_not_measured(tmp_path):
-    task, cache = make_task("frozen"), FeatureCache(str(tmp_path / "cache"))
+    task, cache = make_task("full", last_blocks=1), FeatureCache(str(tmp_path / "cache"))
     begun = []
     options = {"limit_train_batches": 0, "limit_val_batches": 0}
     trainer = make_trainer(tmp_path, callbacks=[cache, MemoryPlanner("auto")], **options)
-    task.model.image_encoder.register_forward_hook(lambda *_: begun.append(torch.is_grad_enabled()))
+    task.model.image_encoder.steps[0].register_forward_hook(lambda *_: begun.append(torch.is_grad_enabled()))
     trainer.fit(task, make_data(4))
     assert begun
     assert not any(begun)

@@ -5,11 +5,15 @@ from __future__ import annotations
 import difflib
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -21,6 +25,7 @@ def run(name: str, command: Callable[[DictConfig], None]) -> None:
     """Compose ``name``.yaml with the command line's overrides and run a command on it, under Hydra.
 
     A person's mistake ends the program with one sentence and exit code 2, anything else with Hydra's own report.
+    Neither ends a sweep: its other runs go on, and its table names the failed ones.
     """
     OmegaConf.register_new_resolver("run_dir", _run_dir, replace=True)
     _check_overrides(name, sys.argv[1:])
@@ -32,9 +37,16 @@ def run(name: str, command: Callable[[DictConfig], None]) -> None:
             command(config)
         except Exception as error:
             mistake = next((cause for cause in _causes(error) if isinstance(cause, InputError)), None)
-            if mistake is None:
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                if mistake is None:
+                    traceback.print_exc()
+                else:
+                    _say(mistake)
+            elif mistake is None:
                 raise
-            _fail(str(mistake))
+            else:
+                _say(mistake)
+                raise SystemExit(2) from error
 
     hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=name)(guarded)()
 
@@ -49,20 +61,32 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _fail(message: str) -> None:
+def _say(mistake: object) -> None:
     from rich.console import Console
     from rich.text import Text
 
+    message = str(mistake)
+    if message.startswith("Caught "):  # in a loading process, whose traceback it then quotes
+        message = message.rpartition("Error: ")[2].strip()
     error = Text.assemble(("error:", "bold red"), f" {message}")  # not markup: file names and patterns have brackets
     Console(stderr=True, soft_wrap=True, highlight=False).print(error)
+
+
+def _fail(message: str) -> None:
+    _say(message)
     raise SystemExit(2)
 
 
 def _check_overrides(name: str, arguments: list[str]) -> None:
     """Name the nearest valid key or choice where an override has none; everything else is left to Hydra."""
-    overrides = [argument for argument in arguments if not argument.startswith("-")]
-    if len(overrides) != len(arguments) or any("," in override.split("=", 1)[-1] for override in overrides):
-        return  # flags, help and sweeps: Hydra's own parser knows them
+    typed = [argument for argument in arguments if argument not in ("-m", "--multirun")]
+    if any(argument.startswith("-") for argument in typed):
+        return  # help, or configurations that only Hydra finds
+    try:
+        parsed = OverridesParser.create().parse_overrides(typed)
+    except HydraException:
+        return  # Hydra says where it does not understand
+    overrides = [line for override in parsed if (line := override.input_line) and not override.is_sweep_override()]
     for override in overrides:
         group, _, value = override.partition("=")
         possible = [choice for choice in _choices() if choice.startswith(f"{group}=")]

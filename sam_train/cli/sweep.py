@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,26 +18,37 @@ if TYPE_CHECKING:
 
 
 class SweepTable(Callback):
-    """Shows every finished run of a sweep in one table: the settings that differ and the scores."""
+    """Shows the runs of a sweep in one table: the settings that differ and the scores, or that it failed."""
+
+    def __init__(self) -> None:
+        self._begin = time.time()
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Read the runs' folders: whoever launched them, they are all there."""
+        """Read the runs' folders: whoever launched them, they are all there.
+
+        Raises:
+            SystemExit: If a run failed.
+        """
         from rich.console import Console
 
         from sam_train.evaluation.report import Report
 
         folder = Path(config.hydra.sweep.dir)
-        paths = sorted(folder.glob("*/report.json"), key=lambda path: (len(path.parent.name), path.parent.name))
-        if not paths:
-            return
-        reports = [Report(**json.loads(path.read_text())) for path in paths]
+        typed = (path for path in folder.glob("*/.hydra/overrides.yaml") if path.stat().st_mtime >= self._begin - 1)
+        runs = sorted((path.parents[1] for path in typed), key=lambda run: (len(run.name), run.name))
+        reports: dict[str, Report | None] = {}
+        for run in runs:
+            path = run / "report.json"
+            is_done = path.is_file() and path.stat().st_mtime >= self._begin - 1  # no earlier sweep's
+            reports[run.name] = Report(**json.loads(path.read_text())) if is_done else None
         console = Console()
-        console.print(table([path.parent.name for path in paths], [_settings(path.parent) for path in paths], reports))
-        console.print(f"runs        {folder}", markup=False)
-        if any(report.split == "test" for report in reports):
-            console.print(
-                "the best of several on test images looks better than it is; evaluation.split=val to choose by"
-            )
+        if done := [report for report in reports.values() if report]:
+            console.print(table(reports, {run.name: _settings(run) for run in runs}))
+            console.print(f"runs        {folder}", markup=False)
+            if done[0].split == "test":
+                console.print("the best of several looks better than it is; choose by evaluation.split=val")
+        if len(done) < len(reports):
+            raise SystemExit(2)
 
 
 def _settings(run: Path) -> dict[str, str]:
@@ -46,31 +58,33 @@ def _settings(run: Path) -> dict[str, str]:
     return {key: value for key, _, value in (override.partition("=") for override in typed)}
 
 
-def table(names: Sequence[str], settings: Sequence[Mapping[str, str]], reports: Sequence[Report]) -> Table:
+def table(reports: Mapping[str, Report | None], settings: Mapping[str, Mapping[str, str]]) -> Table:
     """One row for each run: tuned IoU and its gain, the best of each kind of prompt in bold.
 
     Args:
-        names: Of the runs' folders.
+        reports: By the name of the run's folder; None of those that failed, of which there is one that did not.
         settings: What was typed for each run; shown is what is not the same for all.
-        reports: Of each run.
     """
     from rich.markup import escape
     from rich.table import Table
 
-    keys = dict.fromkeys(key for typed in settings for key in typed)
-    differing = [key for key in keys if len({typed.get(key) for typed in settings}) > 1]
-    prompts = [*reports[0].tuned]
-    table = Table(title=f"tuned IoU and gain over the untuned model ({reports[0].split})")
+    done = [report for report in reports.values() if report]
+    keys = dict.fromkeys(key for typed in settings.values() for key in typed)
+    differing = [key for key in keys if len({typed.get(key) for typed in settings.values()}) > 1]
+    prompts = [*done[0].tuned]
+    table = Table(title=f"tuned IoU and gain over the untuned model ({done[0].split})")
     for column in ("run", *differing):
         table.add_column(column, overflow="fold")
     for prompt in prompts:
         table.add_column(prompt, justify="right")
-    best = {prompt: max(report.tuned[prompt]["iou"] for report in reports) for prompt in prompts}
-    for name, typed, report in zip(names, settings, reports, strict=True):
-        cells = []
-        for prompt in prompts:
-            before, after = report.untuned[prompt]["iou"], report.tuned[prompt]["iou"]
-            style = "bold" if after == best[prompt] else "none"
-            cells.append(f"[{style}]{after:.3f}[/] {after - before:+.3f}")
-        table.add_row(name, *(escape(typed.get(key, "")) for key in differing), *cells)
+    best = {prompt: max(report.tuned[prompt]["iou"] for report in done) for prompt in prompts}
+    for name, report in reports.items():
+        cells = ["[red]failed[/]"]
+        if report:
+            cells = []
+            for prompt in prompts:
+                before, after = report.untuned[prompt]["iou"], report.tuned[prompt]["iou"]
+                style = "bold" if after == best[prompt] else "none"
+                cells.append(f"[{style}]{after:.3f}[/] {after - before:+.3f}")
+        table.add_row(name, *(escape(settings[name].get(key, "")) for key in differing), *cells)
     return table

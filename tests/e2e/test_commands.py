@@ -111,6 +111,8 @@ def test_resuming_on_another_number_of_devices_is_refused(trained, monkeypatch, 
         (["optim.learning_rate=1"], "nearest"),
         (["data=foldr"], "data=folder"),
         (["model=sam_vitb"], "model=sam_vit_b"),
+        (["optim.learning_rate=1", "loader.augmentation.zoom=[1,2]"], "nearest"),
+        (["-m", "seed=0,1", "optim.learning_rate=1"], "nearest"),
         (["logger=null"], "possible are logger=csv, logger=wandb"),
         (["resume=nowhere"], "no last.ckpt there"),
         (["model.weights=nowhere.pth"], "nowhere.pth"),
@@ -151,13 +153,17 @@ def test_wandb_offline_gets_pictures(tmp_path, monkeypatch):
 
 def test_a_sweep_ends_with_its_runs_side_by_side(tmp_path, monkeypatch, capsys):
     arguments = [*SMALL, "trainer.max_steps=2", f"hydra.sweep.dir={tmp_path}"]
-    run("train", monkeypatch, "-m", *arguments, "tuning=frozen,lora", "evaluation.overlays=0")
-    shown = capsys.readouterr().out.split("tuned IoU and gain", 1)[1]
-    assert "trainer.max_steps" not in shown  # the same for both
-    for number, tuning in enumerate(("frozen", "lora")):
+    with pytest.raises(SystemExit):
+        run("train", monkeypatch, "-m", *arguments, "optim.lr=1e-4,1e30,1e-3", "evaluation.overlays=0")
+    told = capsys.readouterr()
+    assert "is not finite" in told.err
+    shown = told.out.split("tuned IoU and gain", 1)[1]
+    assert "trainer.max_steps" not in shown  # the same for all
+    rows = {name: line for line in shown.splitlines() for name in ("0.0001", "1e+30", "0.001") if f" {name} " in line}
+    for number, rate in ((0, "0.0001"), (2, "0.001")):
         iou = assert_report(tmp_path / str(number))["tuned"]["clicks"]["iou"]
-        (row,) = (line for line in shown.splitlines() if tuning in line)
-        assert f"{iou:.3f}" in row
+        assert f"{iou:.3f}" in rows[rate]
+    assert "failed" in rows["1e+30"]
     assert "evaluation.split=val" in shown
 
 
@@ -200,6 +206,27 @@ def test_images_that_trained_are_not_called_held_out(tmp_path, monkeypatch, caps
     with pytest.raises(SystemExit):
         run("evaluate", monkeypatch, *evaluate, "data.split=[0,0,1]")
     assert "3 of 6 images were in the train split" in capsys.readouterr().err
+
+
+def test_a_mistake_that_a_loading_process_finds_is_told_as_any_other(tmp_path, monkeypatch, capsys):
+    write_squares(tmp_path, 6)
+    for path in (tmp_path / "images").iterdir():
+        path.write_bytes(b"no image")
+    short = [argument for argument in SMALL if not argument.startswith(("data.", "loader.num_workers"))]
+    with pytest.raises(SystemExit):
+        run("train", monkeypatch, *short, "data=folder", f"data.root={tmp_path}", "data.check=false",
+            "loader.num_workers=1", f"hydra.run.dir={tmp_path}/run")  # fmt: skip
+    error = capsys.readouterr().err.replace("\n", "")
+    assert "error: unreadable file: " in error
+    assert "Traceback" not in error
+
+
+def test_configurations_of_ones_own_are_choices_like_any_other(tmp_path, monkeypatch, capsys):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "leaves.yaml").write_text("defaults: [folder]\nroot: nowhere/leaves\n")
+    with pytest.raises(SystemExit):
+        run("train", monkeypatch, "--config-dir", str(tmp_path), "data=leaves", f"hydra.run.dir={tmp_path}")
+    assert "data.root=nowhere/leaves: no such folder" in capsys.readouterr().err
 
 
 def test_a_checkpoint_cannot_name_code_of_its_own(trained, tmp_path, monkeypatch, capsys):

@@ -31,12 +31,11 @@ def run(name: str, command: Callable[[DictConfig], None]) -> None:
     _check_overrides(name, sys.argv[1:])
 
     def guarded(config: DictConfig) -> None:
-        from sam_train.structures import InputError
-
         try:
             command(config)
         except Exception as error:
-            mistake = next((cause for cause in _causes(error) if isinstance(cause, InputError)), None)
+            mistakes = (_mistake(cause) for cause in _causes(error))
+            mistake = next((text for text in mistakes if text), None)
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 if mistake is None:
                     traceback.print_exc()
@@ -61,13 +60,29 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _say(mistake: object) -> None:
+def _mistake(error: BaseException) -> str | None:
+    """What to tell a person of an error, if a person can do something about it."""
+    import torch
+
+    from sam_train.structures import InputError
+
+    message = str(error)
+    if isinstance(error, torch.OutOfMemoryError):
+        return (
+            f"the GPU's memory does not suffice. Try a lower loader.batch_size or loader.max_objects, a smaller "
+            f"model.image_size or tuning.checkpoint_activations=true ({message.partition('. ')[0]})"
+        )
+    if not isinstance(error, InputError):
+        return None
+    if message.startswith("Caught "):  # in a loading process, whose traceback it then quotes
+        return message.rpartition("Error: ")[2].strip()
+    return message
+
+
+def _say(message: str) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    message = str(mistake)
-    if message.startswith("Caught "):  # in a loading process, whose traceback it then quotes
-        message = message.rpartition("Error: ")[2].strip()
     error = Text.assemble(("error:", "bold red"), f" {message}")  # not markup: file names and patterns have brackets
     Console(stderr=True, soft_wrap=True, highlight=False).print(error)
 

@@ -22,6 +22,7 @@ def export(config: DictConfig) -> None:
 
     from sam_train.checkpoints import save_adapters, save_checkpoint
     from sam_train.cli.build import load_pair, trained_config
+    from sam_train.models.presets import PRESETS
     from sam_train.structures import InputError
     from sam_train.tuning.lora import merged_state_dict
 
@@ -36,7 +37,11 @@ def export(config: DictConfig) -> None:
         save_adapters(tuned, config.path)
     else:
         save_checkpoint(tuned, config.path, config.format, merged_state_dict(tuned))
-    Console().print(f"{trained.model.preset}  {Path(config.path).absolute()}", markup=False)
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(f"{trained.model.preset}  {Path(config.path).absolute()}", markup=False)
+    size = tuned.preprocessing.image_size
+    if config.format != "huggingface" and size != PRESETS[trained.model.preset].preprocessing.image_size:
+        console.print(f"tuned at an input of {size} px, which format={config.format} cannot say: resize images to that")
 
 
 if __name__ == "__main__":

@@ -120,7 +120,10 @@ class SegmentationData(LightningDataModule):
         # Every device has one at least, be it another's: Lightning leaves validation out where there is nothing, and
         # the others would wait for it.
         images = Subset(dataset, range(share.rank % len(dataset), len(dataset), share.world_size))
-        return DataLoader(images, self.loading.batch_size, collate_fn=collate, **self._options(persistent=False))
+        options = self._options(persistent=False)
+        if options["num_workers"]:
+            options["prefetch_factor"] = 1  # all objects of an image, not some: batches may be large
+        return DataLoader(images, self.loading.batch_size, collate_fn=collate, **options)
 
     def _share(self) -> Share:
         if torch.distributed.is_available() and torch.distributed.is_initialized():

@@ -127,17 +127,40 @@ def error_centers(
 
 
 def random_error_points(
-    truth: Bool[Tensor, "P h w"], predicted: Bool[Tensor, "P h w"], uniform: Float[Tensor, "P"]
+    truth: Bool[Tensor, "P h w"],
+    predicted: Bool[Tensor, "P h w"],
+    inside: Bool[Tensor, "P h w"],
+    uniform: Float[Tensor, "P"],
 ) -> tuple[Float[Tensor, "P 2"], Bool[Tensor, "P"]]:
     """A pixel of each prediction's errors, every one equally likely, and whether object was missed there.
 
-    SAM 2's ``sample_random_points_from_errors``: where there is no error, a pixel of the background.
+    SAM 2's ``sample_random_points_from_errors``: where there is no error, one of the background ``inside`` the image.
     """
     wrong = truth ^ predicted
     perfect = ~wrong.flatten(1).any(dim=1)
-    points = random_points(torch.where(perfect[:, None, None], ~truth, wrong), uniform)
+    points = random_points(torch.where(perfect[:, None, None], ~truth & inside, wrong), uniform)
     x, y = points.long().unbind(1)
     return points, truth[torch.arange(len(truth), device=truth.device), y, x] & ~perfect
+
+
+def pixels_in_cells(
+    cells: Float[Tensor, "P 2"], masks: Bool[Tensor, "P H W"], on_object: Bool[Tensor, "P"], stride: int
+) -> Float[Tensor, "P 2"]:
+    """Of the stride² pixels of a grid cell the one nearest to its middle that is, or is not, on the object.
+
+    So a click meets a line of one pixel, too. The first in reading order of several, also where there is none.
+    """
+    if stride == 1:
+        return cells
+    offset = torch.arange(stride, device=masks.device)
+    distance = (2 * offset - stride + 1).square()
+    order = (distance[:, None] + distance) * stride**2 + torch.arange(stride**2, device=masks.device).view(stride, -1)
+    x, y = (cells.long() * stride).unbind(dim=1)
+    rows, columns = y[:, None, None] + offset[:, None], x[:, None, None] + offset
+    there = masks[torch.arange(len(masks), device=masks.device)[:, None, None], rows, columns]
+    rank = order + (there != on_object[:, None, None]) * 4 * stride**4  # beyond all that are right
+    chosen = rank.flatten(1).argmin(dim=1)
+    return torch.stack([x + chosen % stride, y + chosen // stride], dim=1).float()
 
 
 def rough_masks(masks: Bool[Tensor, "P h w"], side: int) -> Float[Tensor, "P 1 side side"]:

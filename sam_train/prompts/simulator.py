@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool
 from torch import Tensor
 
 from sam_train.prompts.sampling import (
@@ -14,6 +14,7 @@ from sam_train.prompts.sampling import (
     error_centers,
     interior_points,
     jitter_boxes,
+    pixels_in_cells,
     random_error_points,
     random_points,
     rough_masks,
@@ -90,7 +91,8 @@ class PromptSimulator:
             points[:, 0] = torch.where(is_point[:, None], random_points(masks, draws[:, 5]), points[:, 0])
         if self.center:
             stride, grid = _click_grid(masks)
-            middle = _cell_center(interior_points(downscale_masks(masks, grid)), stride)
+            cell = interior_points(downscale_masks(masks, grid))
+            middle = pixels_in_cells(cell, masks, torch.ones_like(is_center), stride)
             points[:, 0] = torch.where(is_center[:, None], middle, points[:, 0])
         labels[:, 0] = torch.where(is_point | is_center, PointLabel.OBJECT, labels[:, 0])
         if not self.mask:
@@ -114,9 +116,10 @@ class PromptSimulator:
         if self.correct_at == "center":
             cell, is_missed = error_centers(truth, predicted)
         else:
-            cell, is_missed = random_error_points(truth, predicted, batch.draws[:, FIRST_DRAWS + number])
+            cell, is_missed = random_error_points(truth, predicted, inside, batch.draws[:, FIRST_DRAWS + number])
         labels = torch.where(is_missed, PointLabel.OBJECT, PointLabel.BACKGROUND)
-        corrected = prompts.with_points(_cell_center(cell, stride)[:, None], labels[:, None])
+        pixel = pixels_in_cells(cell, batch.masks, is_missed, stride)
+        corrected = prompts.with_points(pixel[:, None], labels[:, None])
         return replace(corrected, masks=logits, has_mask=None)
 
 
@@ -135,11 +138,6 @@ def _click_grid(masks: Tensor) -> tuple[int, int]:
     while side // stride >= 2 * CLICK_GRID:  # doubling divides every side: they are multiples of a patch, 8 or 16
         stride *= 2
     return stride, side // stride
-
-
-def _cell_center(cell: Float[Tensor, "P 2"] | Int[Tensor, "P 2"], stride: int) -> Float[Tensor, "P 2"]:
-    """The middle of a grid cell in pixels of the input, whose pixels' own middles are at whole numbers."""
-    return cell * stride + (stride - 1) / 2
 
 
 EVALUATION: dict[str, PromptSimulator] = {

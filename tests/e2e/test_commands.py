@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hydra.core.global_hydra import GlobalHydra
 from lightning import Callback
 from PIL import Image
 
+from sam_train.cli import compose
 from tests.e2e.commands import SMALL, run
 
 ROOT = Path(__file__).parents[2]
@@ -91,6 +93,28 @@ def test_an_interrupted_run_resumes_in_its_folder(trained, tmp_path, monkeypatch
     assert not (tmp_path / "report.json").exists()
     run("train", monkeypatch, *SMALL, f"resume={tmp_path}")
     assert assert_report(tmp_path) == assert_report(trained)
+
+
+@pytest.mark.parametrize(
+    ("end", "last_step"), [(["trainer.max_steps=3"], 3), (["trainer.max_steps=-1", "trainer.max_epochs=1"], 4)]
+)
+def test_the_last_step_is_validated_wherever_it_is(end, last_step, tmp_path, monkeypatch):
+    short = [argument for argument in SMALL if not argument.startswith("trainer.max_steps")]
+    run("train", monkeypatch, *short, *end, "trainer.val_check_interval=100", f"hydra.run.dir={tmp_path}")
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == last_step
+    table = (tmp_path / "metrics" / "version_0" / "metrics.csv").read_text().splitlines()
+    columns = table[0].split(",")
+    rows = [dict(zip(columns, line.split(","), strict=True)) for line in table[1:]]
+    assert [int(row["step"]) for row in rows if row["val/iou"]] == [0, last_step - 1]
+    assert_report(tmp_path)
+
+
+@pytest.mark.parametrize("setting", ["trainer.max_steps=3", "trainer.accumulate_grad_batches=2", "cache=on"])
+def test_resuming_another_way_to_train_is_refused(setting, trained, monkeypatch, capsys):
+    arguments = [*SMALL, "trainer.max_steps=5"]
+    with pytest.raises(SystemExit):
+        run("train", monkeypatch, *arguments, setting, f"resume={trained}")
+    assert "that run had" in capsys.readouterr().err
 
 
 def test_resuming_with_another_model_is_refused(trained, monkeypatch, capsys):
@@ -221,12 +245,23 @@ def test_a_mistake_that_a_loading_process_finds_is_told_as_any_other(tmp_path, m
     assert "Traceback" not in error
 
 
+def test_a_full_gpu_is_told_with_what_to_do(monkeypatch, capsys, tmp_path):
+    def fail(config):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB. GPU 0 has ...")
+
+    GlobalHydra.instance().clear()
+    monkeypatch.setattr(sys, "argv", ["sam-train", f"hydra.run.dir={tmp_path}"])
+    with pytest.raises(SystemExit):
+        compose.run("train", fail)
+    assert "loader.max_objects" in capsys.readouterr().err
+
+
 def test_configurations_of_ones_own_are_choices_like_any_other(tmp_path, monkeypatch, capsys):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "leaves.yaml").write_text("defaults: [folder]\nroot: nowhere/leaves\n")
     with pytest.raises(SystemExit):
         run("train", monkeypatch, "--config-dir", str(tmp_path), "data=leaves", f"hydra.run.dir={tmp_path}")
-    assert "data.root=nowhere/leaves: no such folder" in capsys.readouterr().err
+    assert "nowhere/leaves: no such folder" in capsys.readouterr().err
 
 
 def test_a_checkpoint_cannot_name_code_of_its_own(trained, tmp_path, monkeypatch, capsys):

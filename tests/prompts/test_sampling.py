@@ -101,7 +101,7 @@ def test_every_pixel_of_a_mask_is_equally_likely():
 @given(seed=st.integers(0, 10_000), uniform=st.floats(0, 1, exclude_max=True, width=32))
 def test_random_error_points_lie_in_the_error_they_name(seed, uniform):
     truth, predicted = random_masks(2, 12, 17, seed)[:, None]
-    point, is_missed = random_error_points(truth, predicted, torch.tensor([uniform]))
+    point, is_missed = random_error_points(truth, predicted, torch.ones_like(truth), torch.tensor([uniform]))
     x, y = point[0].long()
     if torch.equal(truth, predicted):
         assert not is_missed
@@ -111,12 +111,15 @@ def test_random_error_points_lie_in_the_error_they_name(seed, uniform):
         assert bool(is_missed) == bool(truth[0, y, x])
 
 
-def test_a_perfect_prediction_is_answered_with_background():
-    truth = random_masks(1, 12, 17)
-    point, is_missed = random_error_points(truth, truth, torch.tensor([0.999]))
-    x, y = point[0].long()
-    assert not is_missed
-    assert not truth[0, y, x]
+def test_a_perfect_prediction_is_answered_with_background_of_the_image():
+    inside = torch.arange(17).expand(1, 12, 17) < 9
+    truth = random_masks(1, 12, 17) & inside
+    for uniform in torch.linspace(0, 0.999, 50):
+        point, is_missed = random_error_points(truth, truth, inside, uniform[None])
+        x, y = point[0].long()
+        assert not is_missed
+        assert not truth[0, y, x]
+        assert inside[0, y, x]
 
 
 def test_empty_masks_give_finite_prompts():

@@ -68,8 +68,12 @@ def test_kinds_come_in_the_frequencies_asked_for():
     assert (prompts.labels[prompts.has_mask] == PointLabel.EMPTY).all()
 
 
-def test_points_lie_on_their_object():
-    batch = make_batch()
+@pytest.mark.parametrize("side", [64, 1024])
+def test_points_lie_on_their_object(side):
+    batch = make_batch(side=side)
+    lines = torch.zeros(side, side, dtype=torch.bool)
+    lines[side // 3] = lines[:, side // 5] = True  # of one pixel
+    batch.masks[:2] = lines
     for simulator in (PromptSimulator(point=1), PromptSimulator(center=1)):
         prompts = simulator.first(batch)
         x, y = prompts.points[:, 0].long().unbind(1)
@@ -92,6 +96,8 @@ def test_corrections_land_on_errors_and_bring_the_logits_along(side):
         truth = batch.masks[index, y * stride : (y + 1) * stride, x * stride : (x + 1) * stride].float().mean() >= 0.5
         assert truth != full[index, y, x]
         assert prompts.labels[index, -1] == int(truth)
+    x, y = prompts.points[:, -1].long().unbind(1)
+    assert torch.equal(batch.masks[torch.arange(len(x)), y, x], prompts.labels[:, -1] == PointLabel.OBJECT)
 
 
 def test_no_click_lands_in_the_padding():

@@ -72,12 +72,13 @@ def _is_matrix(name: str, parameter: nn.Parameter) -> bool:
 
 def _depths(model: nn.Module) -> dict[str, int]:
     """Per parameter of the image encoder, how many blocks lie above it."""
-    block = re.compile(r"image_encoder\.(?:trunk\.)?(?:blocks|layers)\.(\d+)\.(?:blocks\.(\d+)\.)?")
+    block = re.compile(r"image_encoder\.(?:trunk\.)?(?:blocks|layers)\.(\d+)\.(?:blocks\.(\d+)\.|(downsample)\.)?")
     stem = re.compile(r"image_encoder\.(?:trunk\.)?(?:patch_embed|pos_embed)")
     place = {}
     for name, _ in model.named_parameters():
         if match := block.match(name):
-            place[name] = tuple(int(number or 0) for number in match.groups())
+            stage, number, after_all = match.groups()
+            place[name] = (int(stage), math.inf if after_all else int(number or 0))
         elif stem.match(name):
             place[name] = (-1, 0)
     order = {at: index for index, at in enumerate(sorted(set(place.values())))}

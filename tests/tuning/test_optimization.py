@@ -34,6 +34,18 @@ def test_rates_fall_from_the_last_block_down_to_the_patches(name):
     assert {lr for key, lr in encoder if ".neck." in key} == {1.0}
 
 
+def test_what_reduces_a_stage_at_its_end_comes_after_its_blocks():
+    with torch.device("meta"):
+        found = rates(build_model("mobile_sam"), Optimization(lr=1.0, layer_decay=0.5))
+    order = [
+        "layers.1.blocks.0.mlp.fc1.weight",
+        "layers.1.blocks.1.mlp.fc1.weight",
+        "layers.1.downsample.conv1.c.weight",
+    ]
+    first, last, reduced = (found[f"image_encoder.{name}"][0] for name in order)
+    assert first < last < reduced < found["image_encoder.layers.2.blocks.0.mlp.fc1.weight"][0]
+
+
 @pytest.mark.parametrize("name", ["sam_nano", "mobile_sam", "sam2.1_hiera_tiny"])
 def test_norms_biases_and_tables_do_not_decay(name):
     with torch.device("meta"):
@@ -44,7 +56,7 @@ def test_norms_biases_and_tables_do_not_decay(name):
     assert all(
         key in undecayed for key, parameter in parameters.items() if parameter.requires_grad and parameter.ndim < 2
     )
-    for fragment in ("pos_embed", "mask_tokens", "no_mask_embed", "point_embeddings"):
+    for fragment in ("pos_embed", "mask_tokens", "no_mask_embed", "no_mem_embed", "point_embeddings"):
         assert all(key in undecayed for key in found if fragment in key), fragment
     assert "mask_decoder.transformer.layers.0.mlp.lin1.weight" not in undecayed
     assert any("attn.qkv.weight" in key for key in found.keys() - undecayed)

@@ -32,7 +32,7 @@ class Tuning:
         prompt_encoder: Whether the prompt encoder trains too.
         targets: Of LoRA: ``attention``, ``linear``, or a regular expression on module names of the image encoder.
         rank: Of LoRA.
-        alpha: Of LoRA: adapters are scaled by alpha / rank.
+        alpha: Of LoRA: adapters are scaled by alpha / rank. None for twice the rank.
         dropout: Of LoRA.
     """
 
@@ -42,7 +42,7 @@ class Tuning:
     prompt_encoder: bool = True
     targets: str = "attention"
     rank: int = 8
-    alpha: float = 16.0
+    alpha: float | None = None
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
@@ -72,7 +72,8 @@ class Tuning:
                 part = name.split(".")[0].removeprefix("sam_")
                 parameter.requires_grad_(part == "mask_decoder" or (part == "prompt_encoder" and self.prompt_encoder))
         if self.encoder == "lora":
-            add_lora(model.image_encoder, tuned, self.targets, self.rank, self.alpha, self.dropout)
+            alpha = 2.0 * self.rank if self.alpha is None else self.alpha
+            add_lora(model.image_encoder, tuned, self.targets, self.rank, alpha, self.dropout)
         for block in tuned:
             if isinstance(block, EncoderBlock):
                 block.checkpoint_activations = self.checkpoint_activations

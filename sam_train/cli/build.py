@@ -106,7 +106,9 @@ def require_unseen(checkpoint: Path, source: Source, split: str) -> None:
     Raises:
         InputError: If there are any.
     """
-    seen = _read(checkpoint)["sam_train"]["seen"]
+    seen = _read(checkpoint)["sam_train"].get("identities")
+    if seen is None:
+        raise InputError(f"checkpoint={checkpoint}: made by an earlier version, which cannot say what it has seen")
     before = {"test": ("train", "val"), "val": ("train",), "train": ()}[split]
     for name in before:
         if count := int(torch.isin(image_keys(source), seen[name]).sum()):
@@ -120,7 +122,7 @@ def require_unseen(checkpoint: Path, source: Source, split: str) -> None:
 def record(config: DictConfig, base: nn.Module, data: SegmentationData) -> dict[str, Any]:
     """What a checkpoint says of itself: plain values, enough to build its model again and to know its images."""
     return {
-        "seen": {name: image_keys(data.splits[name]) for name in ("train", "val")},
+        "identities": {name: image_keys(data.splits[name]) for name in ("train", "val")},
         "config": OmegaConf.to_container(config, resolve=True),
         "base": fingerprint(base),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in VERSIONS}},

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import gc
+import os
 import re
 import sys
 import traceback
@@ -25,58 +27,63 @@ def run(name: str, command: Callable[[DictConfig], None]) -> None:
     """Compose ``name``.yaml with the command line's overrides and run a command on it, under Hydra.
 
     A person's mistake ends the program with one sentence and exit code 2, anything else with Hydra's own report.
-    Neither ends a sweep: its other runs go on, and its table names the failed ones.
+    Neither ends a sweep of one process: its other runs go on, and it ends with exit code 2.
     """
     OmegaConf.register_new_resolver("run_dir", _run_dir, replace=True)
     _check_overrides(name, sys.argv[1:])
+    failed = False
 
     def guarded(config: DictConfig) -> None:
+        nonlocal failed
         try:
             command(config)
         except Exception as error:
-            mistakes = (_mistake(cause) for cause in _causes(error))
-            mistake = next((text for text in mistakes if text), None)
-            if HydraConfig.get().mode == RunMode.MULTIRUN:
-                if mistake is None:
-                    traceback.print_exc()
-                else:
-                    _say(mistake)
-            elif mistake is None:
-                raise
-            else:
+            mistake = _mistake(error)
+            goes_on = HydraConfig.get().mode == RunMode.MULTIRUN and _is_alone()
+            if mistake is not None:
                 _say(mistake)
+            elif goes_on:
+                traceback.print_exc()
+            if not goes_on:
+                if mistake is None:
+                    raise
                 raise SystemExit(2) from error
+            failed = True
+        if failed:
+            gc.collect()  # what the failed run held, or the next one finds less memory
 
     hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=name)(guarded)()
+    if failed:
+        raise SystemExit(2)
+
+
+def _is_alone() -> bool:
+    """Whether no other process trains with this one, which would not know that a run has failed here."""
+    return all(int(os.environ.get(name, 1)) == 1 for name in ("WORLD_SIZE", "SLURM_NTASKS"))
 
 
 def _run_dir(new: str, resume: str | None) -> str:
     return resume or new
 
 
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def _mistake(error: BaseException) -> str | None:
-    """What to tell a person of an error, if a person can do something about it."""
+def _mistake(error: BaseException | None) -> str | None:
+    """What to tell a person of an error, if it or a cause of it is something that a person can mend."""
     import torch
 
     from sam_train.structures import InputError
 
-    message = str(error)
-    if isinstance(error, torch.OutOfMemoryError):
-        return (
-            f"the GPU's memory does not suffice. Try a lower loader.batch_size or loader.max_objects, a smaller "
-            f"model.image_size or tuning.checkpoint_activations=true ({message.partition('. ')[0]})"
-        )
-    if not isinstance(error, InputError):
-        return None
-    if message.startswith("Caught "):  # in a loading process, whose traceback it then quotes
-        return message.rpartition("Error: ")[2].strip()
-    return message
+    while error is not None:
+        message = str(error)
+        if isinstance(error, torch.OutOfMemoryError):
+            return (
+                "the GPU's memory does not suffice. Try a lower loader.batch_size or loader.max_objects, a smaller "
+                f"model.image_size or tuning.checkpoint_activations=true ({message.partition('. ')[0]})"
+            )
+        if isinstance(error, InputError):
+            # One of a loading process begins with "Caught" and quotes the traceback.
+            return message.rpartition("Error: ")[2].strip() if message.startswith("Caught ") else message
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _say(message: str) -> None:
@@ -101,12 +108,13 @@ def _check_overrides(name: str, arguments: list[str]) -> None:
         parsed = OverridesParser.create().parse_overrides(typed)
     except HydraException:
         return  # Hydra says where it does not understand
-    overrides = [line for override in parsed if (line := override.input_line) and not override.is_sweep_override()]
+    # Hydra, too, composes what does not vary on its own before it sweeps.
+    overrides = [str(override.input_line) for override in parsed if not override.is_sweep_override()]
     for override in overrides:
         group, _, value = override.partition("=")
         possible = [choice for choice in _choices() if choice.startswith(f"{group}=")]
         if value == "null" and possible:
-            _fail(f"{override}: a choice cannot be null; possible are {', '.join(possible)}")
+            _fail(f"{override}: possible are {', '.join(possible)}; where nothing is the default, leave {group} out")
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
         try:
             hydra.compose(name, overrides)

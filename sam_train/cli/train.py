@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import signal
 import sys
 import warnings
 from pathlib import Path
@@ -23,9 +25,11 @@ def main() -> None:
 
 def train(config: DictConfig) -> None:
     """Fine-tune a model as configured; leaves checkpoints, ``report.json`` and pictures in the run's folder."""
+    on_interrupt = signal.getsignal(signal.SIGINT)
     try:
         _train(config)
-    finally:  # or the next run of a sweep would go on in this one's wandb run
+    finally:  # or the next run of a sweep would have a failed one's Ctrl-C and go on in this one's wandb run
+        signal.signal(signal.SIGINT, on_interrupt)
         if "wandb" in sys.modules:
             sys.modules["wandb"].finish()
 
@@ -195,8 +199,12 @@ def _require_same_training(config: DictConfig, then: dict[str, Any]) -> None:
 
     for name in ("max_steps", "max_epochs", "accumulate_grad_batches", "gradient_clip_val", "precision"):
         before, after = then["trainer"][name], config.trainer[name]
-        longer = name.startswith("max_") and (after == -1 or before < after) and before != -1
-        if before != after and not longer:
+        if name.startswith("max_"):
+            first, last = (math.inf if end in (None, -1) else end for end in (before, after))
+            is_fine = last >= first  # to go on for longer is no accident
+        else:
+            is_fine = before == after
+        if not is_fine:
             raise InputError(
                 f"resume={config.resume}: that run had trainer.{name}={before}, this command has {after}; repeat the "
                 "command it was started with (trainer.max_steps and max_epochs may be larger)"

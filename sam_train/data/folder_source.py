@@ -100,8 +100,11 @@ class FolderSource(Source):
                     remedy = "add the objects, move image and mask elsewhere, or set data.allow_empty=true"
                     found.append(problem("all-zero mask", path, "no pixel belongs to an object", remedy))
                 if self.objects == "labels" and not pair.per_object and (count := _num_soft(pixels)):
-                    what = f"{count} numbers, most of them nowhere 2 x 2 pixels large, as smoothing leaves along edges"
-                    remedy = "save it without smoothing (resize with nearest neighbour), or set data.objects=binary"
+                    what = f"most of its {count} numbers are steps from one to another, as smoothing leaves along edges"
+                    remedy = (
+                        "save it without smoothing (resize with nearest neighbour) or set data.objects=binary, or "
+                        "data.check=false if they are objects"
+                    )
                     found.append(problem("soft edges", path, what, remedy))
             except InputError as error:
                 found.append(str(error))
@@ -111,7 +114,7 @@ class FolderSource(Source):
         self, pair: Pair, image: UInt8[Tensor, "3 h w"] | None, choose: Choose
     ) -> tuple[Integer[Tensor, "L h w"], Int[Tensor, "P"], Int[Tensor, "P"]]:
         chosen = choose(torch.full((len(pair.masks),), torch.nan)).tolist()
-        dtype = torch.uint8 if len(pair.masks) <= 255 else torch.int32
+        dtype = torch.uint8 if len(pair.masks) < 1 << 8 else torch.int16 if len(pair.masks) < 1 << 15 else torch.int32
         masks = {row + 1: torch.from_numpy(self._read_mask(pair.masks[row], pair, image)).ne(0) for row in chosen}
         size = image.shape[1:] if image is not None else next((mask.shape for mask in masks.values()), None)
         if size is None:  # only the image knows
@@ -166,8 +169,19 @@ def _objects(labels: np.ndarray) -> tuple[Float[Tensor, "n"], Int[Tensor, "n"]]:
 
 
 def _num_soft(labels: Int[np.ndarray, "h w"] | UInt8[np.ndarray, "h w"]) -> int:
-    """How many numbers there are, if most of them look like steps between others and not like objects; else 0."""
+    """How many numbers there are, if most look like steps between others and not like objects; else 0.
+
+    A step is nowhere 2 x 2 pixels large and mostly has a smaller number on one side and a larger one on another.
+    """
     corner, right, below = labels[:-1, :-1], labels[:-1, 1:], labels[1:, :-1]
     is_block = (corner == right) & (corner == below) & (corner == labels[1:, 1:])
     num_solid, num_all = (len(_objects(part)[1]) if part.size else 0 for part in (corner[is_block], labels))
-    return num_all if num_all >= 4 and 2 * num_solid < num_all else 0
+    if num_all < 4 or 2 * num_solid >= num_all:  # as nearly always, and found ten times as fast as the rest
+        return 0
+    padded = np.pad(labels.astype(np.int64), 1, mode="edge")
+    beside = np.stack([padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:]])
+    is_between = (beside.min(axis=0) < labels) & (labels < beside.max(axis=0))
+    values, number, area = np.unique(labels, return_inverse=True, return_counts=True)
+    steps = np.bincount(number.ravel(), weights=is_between.ravel()) > area / 2
+    steps &= ~np.isin(values, corner[is_block])
+    return num_all if 2 * steps.sum() > num_all else 0

@@ -46,7 +46,7 @@ def read_image(path: Path) -> UInt8[Tensor, "3 h w"]:
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
     pixels = np.array(image.convert("RGB"))
-    if image.info.get(_IS_16_BIT) and 0 < pixels.max() < _DARK:
+    if image.info.get(_IS_16_BIT) and pixels.max() < _DARK:
         found = (
             f"no channel goes beyond {int(pixels.max()) * 256 + 255} of 65535: 8 bits would hold hardly anything of it"
         )

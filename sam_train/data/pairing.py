@@ -133,11 +133,9 @@ def _files(folder: Path) -> dict[str, list[Path]]:
             )
         below = os.path.relpath(parent, folder).replace(os.sep, "/")
         for name in sorted(name for name in names if not name.startswith(".")):
-            if not _is_utf8(name):
-                raise InputError(
-                    f"{parent}: the file name {os.fsencode(name)!r} is not UTF-8, so that it cannot be written into "
-                    "reports; rename it"
-                )
+            if not _is_utf8(f"{below}/{name}"):
+                path = os.fsencode(Path(parent, name))
+                raise InputError(f"{path!r} is not UTF-8, so that it cannot be written into reports; rename it")
             stem, _, suffix = name.rpartition(".")
             if f".{suffix.lower()}" in SUFFIXES:
                 stem = stem if below == "." else f"{below}/{stem}"

@@ -133,6 +133,7 @@ def test_evaluation_compares_at_the_original_size():
     assert batch.original_size.tolist() == [[60, 90]]
     assert torch.equal(batch.originals[0].masks(), SquaresSource().read(4).masks())
     assert len(batch.masks) == len(batch.originals[0].value) == 4
+    assert batch.originals[0].image.untyped_storage().nbytes() == 0  # or loading processes would hand it over
     none = EvalDataset(SquaresSource(), SAM, 10_000)[4]
     assert (none.num_objects, len(none.originals[0].value), none.num_too_small) == (0, 0, (4,))
 

@@ -151,7 +151,11 @@ def test_smoothed_labels_are_a_problem_and_thin_objects_none(tmp_path):
     thin = np.zeros((64, 64), np.uint8)
     thin[::8, 5:50] = 1
     thin[20:30, 30:40], thin[40:50, 30:40], thin[40:50, 50:60] = 2, 3, 4
-    make_folder(tmp_path / "hard", {"a": thin, "b": two_objects()})
+    lines, specks = np.zeros((64, 64), np.uint8), np.zeros((64, 64), np.uint8)
+    lines[::8, 5:50] = np.arange(1, 9)[:, None]
+    specks[10:20, 10:20], specks[30:40, 10:20] = 1, 2
+    specks[[50, 52, 54, 56, 58], 40] = np.arange(3, 8)
+    make_folder(tmp_path / "hard", {"a": thin, "b": two_objects(), "c": lines, "d": specks})
     check_sources(FolderData(str(tmp_path / "hard"), **EVERYTHING).splits())
 
 
@@ -396,6 +400,11 @@ MISTAKES = {
         moved("images/p0_0.png", os.fsdecode(b"images/Pr\xfcfling.png")),
         {},
         "fling.png' is not UTF-8, .* rename it",
+    ),
+    "folder not UTF-8": (
+        lambda root: make_folder(root / os.fsdecode(b"images/Pr\xfcfling"), {"a": two_objects()}),
+        {},
+        r"Pr\\xfcfling/.* is not UTF-8, .* rename it",
     ),
     "objects": (None, {"objects": "label"}, "nearest: labels"),
     "no expression": (None, {"group_pattern": "("}, "no regular expression"),

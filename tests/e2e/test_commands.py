@@ -109,12 +109,33 @@ def test_the_last_step_is_validated_wherever_it_is(end, last_step, tmp_path, mon
     assert_report(tmp_path)
 
 
-@pytest.mark.parametrize("setting", ["trainer.max_steps=3", "trainer.accumulate_grad_batches=2", "cache=on"])
-def test_resuming_another_way_to_train_is_refused(setting, trained, monkeypatch, capsys):
-    arguments = [*SMALL, "trainer.max_steps=5"]
+@pytest.mark.parametrize(
+    ("setting", "before"),
+    [
+        ("trainer.max_steps=3", "trainer.max_steps=4"),
+        ("trainer.accumulate_grad_batches=2", "trainer.accumulate_grad_batches=1"),
+        ("cache=on", "cache.views=None"),
+    ],
+)
+def test_resuming_another_way_to_train_is_refused(setting, before, trained, monkeypatch, capsys):
     with pytest.raises(SystemExit):
-        run("train", monkeypatch, *arguments, setting, f"resume={trained}")
-    assert "that run had" in capsys.readouterr().err
+        run("train", monkeypatch, *SMALL, setting, f"resume={trained}")
+    assert f"that run had {before}, this command has" in capsys.readouterr().err
+
+
+def test_a_finished_run_may_go_on_for_longer(tmp_path, monkeypatch):
+    run("train", monkeypatch, *SMALL, f"hydra.run.dir={tmp_path}")
+    run("train", monkeypatch, *SMALL, "trainer.max_steps=5", f"resume={tmp_path}")
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 5
+    assert_report(tmp_path)
+
+
+def test_ctrl_c_is_its_former_owners_after_a_run_that_failed(tmp_path, monkeypatch, capsys):
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(SystemExit):
+        run("train", monkeypatch, *SMALL, "optim.lr=1e30", f"hydra.run.dir={tmp_path}")
+    assert "is not finite" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_resuming_with_another_model_is_refused(trained, monkeypatch, capsys):

@@ -16,5 +16,5 @@ def test_there_is_a_choice_for_every_preset_and_no_other():
 def test_a_choice_is_the_preset_of_its_name(preset):
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         model = compose("train", [f"model={preset}"]).model
-    own = {"weights": preset if preset in SHIPPED else "random", "lr": 2e-4} if "nano" in preset else {"weights": None}
+    own = {"weights": preset if preset in SHIPPED else "random", "rank": 32} if "nano" in preset else {"weights": None}
     assert model == {"preset": preset, "image_size": None, **own}

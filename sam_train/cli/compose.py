@@ -49,8 +49,9 @@ def run(name: str, command: Callable[[DictConfig], None]) -> None:
                     raise
                 raise SystemExit(2) from error
             failed = True
-        if failed:
-            gc.collect()  # what the failed run held, or the next one finds less memory
+        else:
+            return
+        gc.collect()  # what the failed run held, or the next one finds less memory
 
     hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=name)(guarded)()
     if failed:

@@ -61,6 +61,14 @@ def test_a_run_leaves_checkpoints_a_report_and_pictures(trained):
     assert len(rows) >= 3
 
 
+@pytest.mark.parametrize(("layout", "is_told"), [("meta", True), ("huggingface", False)])
+def test_a_layout_that_cannot_hold_the_inputs_size_is_told_with_it(
+    layout, is_told, trained, tmp_path, monkeypatch, capsys
+):
+    run("export", monkeypatch, f"checkpoint={trained}/best.ckpt", f"format={layout}", f"path={tmp_path}/model")
+    assert ("tuned at an input of 64 px" in capsys.readouterr().out) == is_told
+
+
 def test_evaluating_the_checkpoint_repeats_the_report_to_the_last_digit(trained, tmp_path, monkeypatch):
     run(
         "evaluate", monkeypatch, f"checkpoint={trained}/best.ckpt", f"hydra.run.dir={tmp_path}", "evaluation.overlays=0"

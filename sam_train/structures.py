@@ -110,11 +110,14 @@ class Preprocessing:
         return (images - mean) / std * valid_region(valid_size, images.shape[-1])[:, None]
 
     def scale_points(
-        self, points: Float[Tensor, "*batch 2"], original_size: tuple[int, int]
+        self, points: Float[Tensor, "*batch 2"] | Int[Tensor, "*batch 2"], original_size: tuple[int, int]
     ) -> Float[Tensor, "*batch 2"]:
         """x, y in pixels of an image of this height and width to pixels of the model's input."""
         (height, width), (resized_height, resized_width) = original_size, self.resized_size(original_size)
-        return points * points.new_tensor([resized_width / width, resized_height / height])
+        dtype = torch.promote_types(points.dtype, torch.float32)  # pixels may be whole numbers
+        return points * torch.tensor(
+            [resized_width / width, resized_height / height], dtype=dtype, device=points.device
+        )
 
     def restore_logits(
         self, logits: Float[Tensor, "P M h w"], original_size: tuple[int, int]

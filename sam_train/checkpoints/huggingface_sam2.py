@@ -137,7 +137,6 @@ def _vision(model: Sam2) -> dict[str, Any]:
     backbone = {
         "model_type": "sam2_hiera_det_model",
         "hidden_size": encoder.embed_dim,
-        "num_attention_heads": encoder.num_heads,
         "image_size": [size, size],
         "blocks_per_stage": list(encoder.depths),
         "embed_dim_per_stage": list(encoder.stage_dims),

@@ -51,6 +51,11 @@ def load_checkpoint(model: ImageModel, path_or_hub_id: str | Path) -> None:
             then unchanged.
     """
     checkpoint = read_checkpoint(path_or_hub_id)
+    if "sam_train" in checkpoint.content:
+        raise InputError(
+            f"{checkpoint.source}: a run's checkpoint, which holds what trained and not the whole model. Write that "
+            f"with sam-export checkpoint={checkpoint.source} format=meta path=tuned.pth, and give tuned.pth"
+        )
     weights = find_weights(checkpoint)
     own = model.state_dict(keep_vars=True)
     state, mismatch = _match(model, own, weights, checkpoint)
@@ -90,7 +95,7 @@ def _match(
     remedy = ""
     if misshaped and misshaped.keys() <= tables.keys() and not (missing or unexpected or differences):
         size = table_input_size(model, state)
-        remedy = f"Its position tables are for an input of {size} pixels: use image_size={size}."
+        remedy = f"Its position tables are for an input of {size} pixels: use model.image_size={size}."
     return state, Mismatch(missing, unexpected, misshaped, differences, remedy)
 
 

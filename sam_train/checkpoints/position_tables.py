@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
 from sam_train.models import ImageModel
@@ -25,11 +24,9 @@ def tables_at_input_size(model: ImageModel, state: Mapping[str, Tensor]) -> dict
     if not isinstance(encoder, ViTConfig):
         return {}
     grid = model.preprocessing.image_size // encoder.patch_size
-    # Not every device interpolates half precision.
-    wide = {name: state[name].to(torch.promote_types(state[name].dtype, torch.float32)) for name in _tables(encoder)}
-    resized = {name: resize_relative_positions(table, grid) for name, table in wide.items() if name != _ABSOLUTE}
-    resized[_ABSOLUTE] = resize_position_embedding(wide[_ABSOLUTE], (grid, grid))
-    return {name: table.to(state[name].dtype) for name, table in resized.items()}
+    tables = _tables(encoder)
+    resized = {name: resize_relative_positions(state[name], grid) for name in tables if name != _ABSOLUTE}
+    return resized | {_ABSOLUTE: resize_position_embedding(state[_ABSOLUTE], (grid, grid))}
 
 
 def table_shapes(model: ImageModel) -> dict[str, set[tuple[int, ...]]]:

@@ -21,6 +21,7 @@ from sam_train.structures import InputError
 _SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".safetensors")
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 _HUB_FILES = ("config.json", "model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors")
+_OLD_FILE = "pytorch_model.bin"  # what folders hold that were written before safetensors
 _FORMS = "a .pth or .safetensors file, a Hugging Face folder, or a hub id such as facebook/sam-vit-base"
 
 SHIPPED = {file.stem: file for file in (Path(__file__).parents[1] / "weights").glob("*.safetensors")}
@@ -57,7 +58,13 @@ def read_checkpoint(path_or_hub_id: str | Path) -> Checkpoint:
         return Checkpoint(source=str(path), content=_read_file(path))
     hub_id = str(path_or_hub_id)
     if _HUB_ID.fullmatch(hub_id) and path.suffix not in _SUFFIXES:
-        return replace(_read_folder(_download(hub_id)), source=f"{hub_id} (hub)")
+        folder = _download(hub_id)
+        if not any(folder.glob("*model*.*")):
+            raise InputError(
+                f"{hub_id}: that repository of the hub has neither model.safetensors nor {_OLD_FILE}; download the "
+                "file of weights that it has and give its path"
+            )
+        return replace(_read_folder(folder), source=f"{hub_id} (hub)")
     raise InputError(f"no checkpoint at {path}: there is no such file or folder. Give {_FORMS}")
 
 
@@ -65,7 +72,10 @@ def _download(hub_id: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=list(_HUB_FILES)))
+        folder = Path(snapshot_download(hub_id, allow_patterns=list(_HUB_FILES)))
+        if not any(folder.glob("model*.safetensors*")):
+            folder = Path(snapshot_download(hub_id, allow_patterns=["config.json", _OLD_FILE]))
+        return folder
     except Exception as error:  # the client's own, its transport's and the system's: all mean that there are no files
         raise InputError(
             f"{hub_id}: there is no such file or folder here, and the hub gave none ({_first_line(error)}). Where the "
@@ -84,6 +94,8 @@ def _read_folder(folder: Path) -> Checkpoint:
         content = _read_file(whole)
     elif index.is_file():
         content = _read_shards(folder, _read_json(index))
+    elif (folder / _OLD_FILE).is_file():
+        content = _read_file(folder / _OLD_FILE)
     else:
         raise InputError(
             f"{folder}: config.json is there but no model.safetensors; download it into the folder, or give the path "

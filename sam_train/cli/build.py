@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from sam_train.checkpoints import load_checkpoint
 from sam_train.data.check import check_sources
 from sam_train.data.datamodule import SegmentationData
+from sam_train.data.processors import num_processors
 from sam_train.data.source import Source
 from sam_train.models import ImageModel, build_model
 from sam_train.structures import InputError
@@ -95,9 +97,14 @@ def fingerprint(model: nn.Module) -> str:
 
 def image_keys(source: Source) -> Int[Tensor, "n"]:
     """A number for each image, by which it is recognised in another split."""
-    names = (f"{name}: {source.identity(index)}".encode() for index, name in enumerate(source.ids))
-    digests = (hashlib.blake2b(name, digest_size=8).digest() for name in names)
-    return torch.tensor([int.from_bytes(digest, "big", signed=True) for digest in digests], dtype=torch.long)
+
+    def keys(indices: range) -> list[int]:
+        digests = (hashlib.blake2b(source.identity(index).encode(), digest_size=8).digest() for index in indices)
+        return [int.from_bytes(digest, "big", signed=True) for digest in digests]
+
+    parts = [range(first, min(first + 64, len(source))) for first in range(0, len(source), 64)]
+    with ThreadPoolExecutor(min(num_processors(), 8)) as pool:  # files are read in part
+        return torch.tensor([key for found in pool.map(keys, parts) for key in found], dtype=torch.long)
 
 
 def require_unseen(checkpoint: Path, source: Source, split: str) -> None:
@@ -112,17 +119,23 @@ def require_unseen(checkpoint: Path, source: Source, split: str) -> None:
     before = {"test": ("train", "val"), "val": ("train",), "train": ()}[split]
     for name in before:
         if count := int(torch.isin(image_keys(source), seen[name]).sum()):
+            of_val = (
+                "evaluation.split=val scores them as what they are; or l" if (split, name) == ("test", "val") else "L"
+            )
             raise InputError(
                 f"evaluation.split={split}: {count} of {len(source)} images were in the {name} split that {checkpoint} "
-                "was trained with. Leave data settings as in training (data.root alone may change), or give images "
-                "that it has not seen"
+                f"was trained with. {of_val}eave data settings as in training (data.root alone may change), or give "
+                "images that it has not seen"
             )
 
 
-def record(config: DictConfig, base: nn.Module, data: SegmentationData) -> dict[str, Any]:
-    """What a checkpoint says of itself: plain values, enough to build its model again and to know its images."""
+def record(config: DictConfig, base: nn.Module, data: SegmentationData, is_first: bool) -> dict[str, Any]:
+    """What a checkpoint says of itself: plain values, enough to build its model again and to know its images.
+
+    Only the first process writes checkpoints, and needs to know the images.
+    """
     return {
-        "identities": {name: image_keys(data.splits[name]) for name in ("train", "val")},
+        "identities": {name: image_keys(data.splits[name]) for name in ("train", "val")} if is_first else {},
         "config": OmegaConf.to_container(config, resolve=True),
         "base": fingerprint(base),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in VERSIONS}},
@@ -133,22 +146,38 @@ def trained_config(checkpoint: Path) -> DictConfig:
     """The configuration a checkpoint was trained with.
 
     Raises:
-        InputError: If the file is not a checkpoint of a run, or asks for anything but this package's own parts.
+        InputError: If the file is not a checkpoint of a run, or asks for anything but this package's own parts. Its
+            data are not looked at: before they are built, :func:`require_harmless` is to be asked.
     """
     config = _read(checkpoint)["sam_train"]["config"]
-    if foreign := set(_targets(config, ("data", "loader", "tuning"))) - SAFE_TARGETS:
-        raise InputError(
-            f"checkpoint={checkpoint}: it asks for {', '.join(map(str, foreign))}, which no run of ours does"
-        )
+    require_harmless(config["loader"], checkpoint)
+    require_harmless(config["tuning"], checkpoint)
     return DictConfig(config)
 
 
-def _targets(config: Mapping[str, Any], parts: Iterable[str]) -> Iterator[Any]:
-    for part in parts:
-        if part == "_target_":
-            yield config[part]
-        elif isinstance(config[part], Mapping):
-            yield from _targets(config[part], config[part])
+def require_harmless(part: Any, checkpoint: Path) -> None:
+    """Refuse to build a part of a checkpoint's configuration that names code of a stranger's choice.
+
+    Raises:
+        InputError: If it names any class but :data:`SAFE_TARGETS`, or refers to other parts, which were not looked at.
+    """
+    for key, value in _values(part):
+        is_reference = isinstance(value, str) and "${" in value
+        if is_reference or (key == "_target_" and value not in SAFE_TARGETS):
+            raise InputError(
+                f"checkpoint={checkpoint}: it asks for {value}, which is not of this package and might do anything. If "
+                "it is a class of your own for data, name it in a configuration (--config-dir=... data=...)"
+            )
+
+
+def _values(node: Any) -> Iterator[tuple[Any, Any]]:
+    """Everything that is no container in nested mappings and lists, with its key."""
+    items = node.items() if isinstance(node, Mapping) else enumerate(node)
+    for key, value in items:
+        if isinstance(value, Mapping | list | tuple):
+            yield from _values(value)
+        else:
+            yield key, value
 
 
 def _read(checkpoint: Path) -> dict[str, Any]:

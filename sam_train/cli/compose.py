@@ -16,7 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf
 
 PACKAGE = Path(__file__).resolve().parents[1]
 # In a wheel the configs lie inside the package, in a checkout beside it.
@@ -30,6 +30,7 @@ def run(name: str, command: Callable[[DictConfig], None]) -> None:
     Neither ends a sweep of one process: its other runs go on, and it ends with exit code 2.
     """
     OmegaConf.register_new_resolver("run_dir", _run_dir, replace=True)
+    OmegaConf.register_new_resolver("max_steps", _max_steps, replace=True)
     _check_overrides(name, sys.argv[1:])
     failed = False
 
@@ -67,6 +68,11 @@ def _run_dir(new: str, resume: str | None) -> str:
     return resume or new
 
 
+def _max_steps(max_epochs: int | None, max_steps: int) -> int:
+    """Where a person said how many epochs, these end a run."""
+    return max_steps if max_epochs in (None, -1) else -1
+
+
 def _mistake(error: BaseException | None) -> str | None:
     """What to tell a person of an error, if it or a cause of it is something that a person can mend."""
     import torch
@@ -80,6 +86,8 @@ def _mistake(error: BaseException | None) -> str | None:
                 "the GPU's memory does not suffice. Try a lower loader.batch_size or loader.max_objects, a smaller "
                 f"model.image_size or tuning.checkpoint_activations=true ({message.partition('. ')[0]})"
             )
+        if isinstance(error, MissingMandatoryValue):
+            return f"{error.full_key}: not given, and nothing is the default; add {error.full_key}=..."
         if isinstance(error, InputError):
             # One of a loading process begins with "Caught" and quotes the traceback.
             return message.rpartition("Error: ")[2].strip() if message.startswith("Caught ") else message
@@ -105,15 +113,20 @@ def _check_overrides(name: str, arguments: list[str]) -> None:
     typed = [argument for argument in arguments if argument not in ("-m", "--multirun")]
     if any(argument.startswith("-") for argument in typed):
         return  # help, or configurations that only Hydra finds
-    try:
-        parsed = OverridesParser.create().parse_overrides(typed)
-    except HydraException:
-        return  # Hydra says where it does not understand
+    parser, parsed = OverridesParser.create(), []
+    for argument in typed:
+        try:
+            parsed += parser.parse_overrides([argument])
+        except HydraException:
+            key, separator, value = argument.partition("=")
+            if not separator or value[:1] in tuple("[{\"'"):
+                return  # Hydra says what it does not understand
+            _fail(f"{argument}: values with other signs than letters, digits and -_./ want quotes: '{key}=\"{value}\"'")
     # Hydra, too, composes what does not vary on its own before it sweeps.
     overrides = [str(override.input_line) for override in parsed if not override.is_sweep_override()]
     for override in overrides:
         group, _, value = override.partition("=")
-        possible = [choice for choice in _choices() if choice.startswith(f"{group}=")]
+        possible = [choice for choice in choices() if choice.startswith(f"{group}=")]
         if value == "null" and possible:
             _fail(f"{override}: possible are {', '.join(possible)}; where nothing is the default, leave {group} out")
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
@@ -121,7 +134,7 @@ def _check_overrides(name: str, arguments: list[str]) -> None:
             hydra.compose(name, overrides)
         except HydraException as error:
             message = str(error).split("\n", 1)[0]
-            near = _nearest(overrides, [*_keys(hydra.compose(name))], _choices())
+            near = _nearest(overrides, [*_keys(hydra.compose(name))], choices())
             _fail(f"{message}\nnearest: {', '.join(near)}" if near else message)
 
 
@@ -149,5 +162,6 @@ def _keys(config: DictConfig, prefix: str = "") -> Iterator[str]:
             yield from _keys(value, f"{prefix}{key}.")
 
 
-def _choices() -> list[str]:
+def choices() -> list[str]:
+    """Every configuration of the package, as ``group=name``."""
     return [f"{path.parent.name}={path.stem}" for path in sorted(CONFIGS.glob("*/*.yaml"))]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 
-from sam_train.cli.compose import run
+from sam_train.cli.compose import choices, run
 
 if TYPE_CHECKING:
     import torch
@@ -29,8 +29,7 @@ def evaluate(config: DictConfig) -> None:
 
     checkpoint = Path(config.checkpoint)
     trained = trained_config(checkpoint)
-    if config.get("data"):
-        trained.data = _data(config, trained)
+    trained.data = _data(config, trained, checkpoint)
     if config.weights is not None:
         trained.model.weights = config.weights
     trained.loader.update({key: value for key, value in config.loader.items() if value is not None})
@@ -41,12 +40,20 @@ def evaluate(config: DictConfig) -> None:
     report_on(checkpoint, trained, data, config.evaluation, run_dir, device)
 
 
-def _data(config: DictConfig, trained: DictConfig) -> DictConfig:
-    """The data named on the command line, read as in training wherever nothing else was said."""
+def _data(config: DictConfig, trained: DictConfig, checkpoint: Path) -> DictConfig:
+    """The data named on the command line, read as in training wherever nothing else was said.
+
+    A configuration of a person's own says everything.
+    """
     from hydra.core.hydra_config import HydraConfig
 
-    if config.data._target_ != trained.data._target_:
-        return config.data
+    from sam_train.cli.build import require_harmless
+
+    named = config.get("data")
+    is_own = named and f"data={HydraConfig.get().runtime.choices['data']}" not in choices()
+    if named and (is_own or named._target_ != trained.data._target_):
+        return named
+    require_harmless(OmegaConf.to_container(trained.data, resolve=False), checkpoint)
     typed = [override.split("=", 1)[0].lstrip("+") for override in HydraConfig.get().overrides.task]
     data = trained.data.copy()
     for key in (name.removeprefix("data.") for name in typed if name.startswith("data.")):

@@ -16,6 +16,7 @@ from sam_train.cli.compose import run
 
 if TYPE_CHECKING:
     from lightning import Trainer
+    from torch import Tensor
 
 
 def main() -> None:
@@ -25,11 +26,12 @@ def main() -> None:
 
 def train(config: DictConfig) -> None:
     """Fine-tune a model as configured; leaves checkpoints, ``report.json`` and pictures in the run's folder."""
-    on_interrupt = signal.getsignal(signal.SIGINT)
+    on_signal = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         _train(config)
     finally:  # or the next run of a sweep would have a failed one's Ctrl-C and go on in this one's wandb run
-        signal.signal(signal.SIGINT, on_interrupt)
+        for number, handler in on_signal.items():
+            signal.signal(number, handler)
         if "wandb" in sys.modules:
             sys.modules["wandb"].finish()
 
@@ -48,8 +50,7 @@ def _train(config: DictConfig) -> None:
     from sam_train.tuning.surgery import trained_table
 
     _quiet()
-    if Path(str(config.model.weights)).exists():
-        config.model.weights = str(Path(config.model.weights).absolute())  # to be found again from any other folder
+    _make_absolute(config)
     run_dir = Path(HydraConfig.get().runtime.output_dir)
     base = base_model(config)
     trainer = _trainer(config)
@@ -59,7 +60,7 @@ def _train(config: DictConfig) -> None:
             "sweep anew. Give trainer.devices=1, or one command for each run"
         )
     data = segmentation_data(config, base, {"train", "val", config.evaluation.split}, trainer.is_global_zero)
-    description = record(config, base, data)
+    description = record(config, base, data, trainer.is_global_zero)
     description["devices"] = trainer.world_size
     resumed = _resume_point(config, description)
     del base
@@ -78,9 +79,20 @@ def _train(config: DictConfig) -> None:
     if resumed is None:
         trainer.validate(task, data, verbose=False)
     trainer.fit(task, data, ckpt_path=resumed, weights_only=True)
-    best = trainer.checkpoint_callback.best_model_path  # pyright: ignore[reportOptionalMemberAccess, reportAttributeAccessIssue]
-    checkpoint = Path(best or run_dir / "last.ckpt")  # without validation there is no best
+    best = getattr(trainer.checkpoint_callback, "best_model_path", "")  # with callbacks.best=null nothing keeps it
+    checkpoint = Path(best or run_dir / "last.ckpt")
     report_on(checkpoint, config, data, config.evaluation, run_dir, trainer.strategy.root_device)
+
+
+def _make_absolute(config: DictConfig) -> None:
+    """Have weights and data found again from any other folder."""
+    from sam_train.checkpoints.reading import SHIPPED
+
+    weights = str(config.model.weights)
+    if weights not in SHIPPED and Path(weights).expanduser().exists():
+        config.model.weights = str(Path(weights).expanduser().absolute())
+    if OmegaConf.select(config, "data.root") is not None:
+        config.data.root = str(Path(config.data.root).expanduser().absolute())
 
 
 def _starts_processes(trainer: Trainer) -> bool:
@@ -107,6 +119,7 @@ def _quiet() -> None:
 def _trainer(config: DictConfig) -> Trainer:
     import torch
     from hydra.utils import instantiate
+    from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
     from sam_train.structures import InputError
     from sam_train.tasks.callbacks import LastValidation
@@ -118,12 +131,16 @@ def _trainer(config: DictConfig) -> Trainer:
             f"trainer.precision={config.trainer.precision} rounds the weights themselves, and small updates are lost; "
             "bf16-mixed keeps them whole and is as fast"
         )
+    if config.trainer.max_steps == -1 and config.trainer.max_epochs in (None, -1):
+        raise InputError("trainer.max_steps=-1: training would never end; give trainer.max_steps or trainer.max_epochs")
     if config.trainer.accelerator == "auto":
         settings["accelerator"] = "cuda" if torch.cuda.is_available() else "cpu"
     is_cuda = settings.get("accelerator", config.trainer.accelerator) in ("cuda", "gpu")
     if config.trainer.precision == "auto":
         bf16 = is_cuda and torch.cuda.is_bf16_supported(including_emulation=False)
         settings["precision"] = "bf16-mixed" if bf16 else "32-true"
+    if SLURMEnvironment.detect():  # its own checkpoints would be taken up unasked, past all that resume checks
+        settings["plugins"] = [SLURMEnvironment(auto_requeue=False)]
     callbacks: list[Any] = [LastValidation()]
     callbacks += [instantiate(callback) for callback in config.callbacks.values() if callback is not None]
     if "cache" in config:
@@ -131,7 +148,10 @@ def _trainer(config: DictConfig) -> Trainer:
     callbacks.append(MemoryPlanner(config.trainer.memory))
     lightning_settings = {name: value for name, value in config.trainer.items() if name != "memory"}
     logger = instantiate(config.logger, **_wandb_run(config))
-    return instantiate(lightning_settings, callbacks=callbacks, logger=logger, **settings)
+    trainer = instantiate(lightning_settings, callbacks=callbacks, logger=logger, **settings)
+    if trainer.world_size > 1 and "strategy" not in lightning_settings:
+        raise InputError(f"trainer.devices={config.trainer.devices}: for several devices add trainer=ddp")
+    return trainer
 
 
 def _wandb_run(config: DictConfig) -> dict[str, str]:
@@ -180,6 +200,7 @@ def _resume_point(config: DictConfig, description: dict[str, Any]) -> Path | Non
     if "plan" not in then:
         raise InputError(f"resume={config.resume}: that run was begun with an earlier version; start anew")
     _require_same_training(config, then["config"])
+    _require_same_images(config, then["identities"], description["identities"])
     if then["devices"] != description["devices"]:
         raise InputError(
             f"resume={config.resume}: that run had {then['devices']} devices in all, this command has "
@@ -213,6 +234,23 @@ def _require_same_training(config: DictConfig, then: dict[str, Any]) -> None:
         before, after = (OmegaConf.select(OmegaConf.create(settings), f"cache.{name}") for settings in (then, config))
         if before != after:
             raise InputError(f"resume={config.resume}: that run had cache.{name}={before}, this command has {after}")
+
+
+def _require_same_images(config: DictConfig, then: dict[str, Tensor], now: dict[str, Tensor]) -> None:
+    """Refuse images added, changed or taken away: they would be split anew, and training images be called held out.
+
+    Raises:
+        InputError: If they are not those that the run began with.
+    """
+    from sam_train.structures import InputError
+
+    for split, after in now.items():
+        before = then[split]
+        if len(before) != len(after) or not bool((before == after).all()):
+            raise InputError(
+                f"resume={config.resume}: the {split} images are not those of then ({len(before)} now {len(after)}, or "
+                "other contents). Put them back, or start anew with model.weights= of that run's sam-export"
+            )
 
 
 if __name__ == "__main__":

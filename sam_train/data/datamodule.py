@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,8 @@ class Loading:
         batch_size: Images a step on each device.
         max_objects: Objects of an image that train in one step, chosen anew each epoch.
         min_area: Objects with fewer pixels than this in the model's input are left out, in training and evaluation.
+        max_val_images: During training at most this many images are validated each time, spread evenly over the
+            split's; None for all. The final report is always of all.
         num_workers: Loading processes of each device; None for as many as there are processors to spare, up to 8.
         augmentation: Changes to training images; None for none.
     """
@@ -36,18 +39,22 @@ class Loading:
     batch_size: int = 4
     max_objects: int = 16
     min_area: float = 16.0
+    max_val_images: int | None = 200
     num_workers: int | None = None
     augmentation: Augmentation | None = None
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.max_objects < 1:
             raise InputError(f"loader.batch_size={self.batch_size}, max_objects={self.max_objects}: both at least 1")
+        if self.max_val_images is not None and self.max_val_images < 1:
+            raise InputError(f"loader.max_val_images={self.max_val_images}: at least 1, or null for all")
 
     def workers(self, num_devices: int) -> int:
         """Loading processes of each of this many devices, all of one machine."""
         if self.num_workers is not None:
             return self.num_workers
-        return max(1, min(8, num_processors() // num_devices - 1))
+        has_own_share = "SLURM_CPUS_PER_TASK" in os.environ  # each process may run on its own processors only
+        return max(1, min(8, num_processors() // (1 if has_own_share else num_devices) - 1))
 
 
 class SegmentationData(LightningDataModule):
@@ -113,7 +120,9 @@ class SegmentationData(LightningDataModule):
         )
 
     def _val_dataset(self) -> EvalDataset:
-        return EvalDataset(self.splits["val"], self.preprocessing, self.loading.min_area, self.cache)
+        source, limit = self.splits["val"], self.loading.max_val_images
+        some = source if limit is None else source.some(limit)
+        return EvalDataset(some, self.preprocessing, self.loading.min_area, self.cache)
 
     def _eval_dataloader(self, dataset: EvalDataset) -> DataLoader[Batch]:
         share = self._share()

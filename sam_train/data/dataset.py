@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
@@ -51,6 +52,7 @@ class TrainDataset(Dataset[Batch]):
         self.min_area = min_area
         self.seed = seed
         self.cache = cache
+        self._empty: set[int] = set()  # images that were found to have no object, so that they are read once only
 
     def __len__(self) -> int:
         return len(self.source)
@@ -58,17 +60,17 @@ class TrainDataset(Dataset[Batch]):
     def __getitem__(self, key: EpochIndex) -> Batch:
         """One image with at least one object.
 
-        An image without any cannot train a promptable model: the next one of the source takes its place.
+        An image without any cannot train a promptable model: another one, drawn at random, takes its place.
 
         Raises:
             InputError: If no image has any.
         """
         epoch, index = key
-        for step in range(len(self)):
-            position = (index + step) % len(self)
-            sample_id = self.source.ids[position]
-            generator = generator_of("choose", sample_id, epoch, self.seed)
-            choose = partial(self._choose, generator=generator)
+        for position in self._candidates(epoch, index):
+            if position in self._empty:
+                continue
+            generator = generator_of("choose", self.source.ids[position], epoch, self.seed)
+            choose = partial(self._choose, position=position, generator=generator)
             sample = self.source.read(position, choose, with_image=self.cache is None)
             if batch := self._prepare(position, sample, epoch):
                 return batch
@@ -78,8 +80,19 @@ class TrainDataset(Dataset[Batch]):
             f"pixel of the model's input of {side} x {side}. Give a larger model.image_size or larger objects"
         )
 
-    def _choose(self, areas: Float[Tensor, "n"], generator: torch.Generator) -> Int[Tensor, "k"]:
-        order = torch.randperm(len(areas), generator=generator)
+    def _candidates(self, epoch: int, index: int) -> Iterator[int]:
+        """The image asked for and, if need be, the others in random order."""
+        yield index
+        generator = generator_of("replace", self.source.ids[index], epoch, self.seed)
+        yield from torch.randperm(len(self), generator=generator).tolist()
+
+    def _choose(self, shares: Float[Tensor, "n"], position: int, generator: torch.Generator) -> Int[Tensor, "k"]:
+        """Some objects at random; those that are probably too small only where there are too few others."""
+        if not len(shares):
+            self._empty.add(position)
+        order = torch.randperm(len(shares), generator=generator)
+        is_small = shares[order] * self.views.preprocessing.image_size**2 < self.min_area  # not where unknown
+        order = torch.cat([order[~is_small], order[is_small]])
         return order[: self.max_objects].sort().values
 
     def _prepare(self, index: int, sample: Sample, epoch: int) -> Batch | None:

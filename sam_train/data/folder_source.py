@@ -53,7 +53,7 @@ class FolderSource(Source):
         else:
             pixels = self._read_mask(pair.masks[0], pair, image)
             areas, values = _objects(pixels)
-            value = values[choose(areas)]
+            value = values[choose(areas / pixels.size)]
             labels, plane = torch.from_numpy(pixels)[None], torch.zeros_like(value)
         if image is None:
             image = labels.new_empty(0, *labels.shape[1:], dtype=torch.uint8)
@@ -69,7 +69,7 @@ class FolderSource(Source):
         return f"{path} {status.st_size} {status.st_mtime_ns}"
 
     def identity(self, index: int) -> str:
-        """See :meth:`Source.identity`: the file's size, its beginning and its end, wherever it lies."""
+        """See :meth:`Source.identity`: the file's name, size, beginning and end, in whatever folder it lies."""
         path = self.pairs[index].image
         digest = hashlib.blake2b(digest_size=16)
         try:
@@ -80,7 +80,7 @@ class FolderSource(Source):
                     digest.update(file.read(_BYTES_OF_AN_END))
         except OSError as error:
             raise _unreadable(path, error) from error
-        return f"{size} {digest.hexdigest()}"
+        return f"{self.pairs[index].stem} {size} {digest.hexdigest()}"
 
     def problems(self, index: int) -> list[str]:
         """See :meth:`Source.problems`; every file of the image is read once."""

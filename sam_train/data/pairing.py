@@ -16,6 +16,8 @@ from sam_train.data.source import Split
 from sam_train.data.splits import SPLITS
 from sam_train.structures import InputError
 
+_WORDS = ("train", "training", "val", "valid", "validation", "dev", "test", "testing")  # in whatever case
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -50,10 +52,11 @@ def find_pairs(root: Path, images: str, masks: str) -> tuple[list[Pair], list[st
     Folders may have sub-folders, the same in both. Hidden files and those of other kinds are not looked at.
 
     A ready split is recognised where there is no folder ``root/images`` but one of ``root/train/images``,
-    ``root/val/images`` and ``root/test/images``, or where ``root/images`` holds folders of these names and no images.
+    ``root/val/images`` and ``root/test/images``, or where ``root/images`` holds folders of these names.
 
     Raises:
-        InputError: If a folder is missing, empty or a link, or if no image has a mask.
+        InputError: If a folder is missing, empty or a link, if no image has a mask, or if it is not clear what the
+            splits are.
     """
     pairs: list[Pair] = []
     loose_ends: list[str] = []
@@ -79,7 +82,13 @@ def _folders(root: Path, images: str, masks: str) -> Iterator[tuple[Split | None
         if image_folder.is_relative_to(mask_folder) or mask_folder.is_relative_to(image_folder):
             raise InputError(f"data.images={images} and data.masks={masks} overlap; give each its own folder")
         ready = _ready_split(image_folder, Path())
-        if not ready or any(path.suffix.lower() in SUFFIXES for path in image_folder.iterdir()):
+        loose = [path for path in image_folder.iterdir() if path.suffix.lower() in SUFFIXES] if ready else []
+        if loose:
+            raise InputError(
+                f"{image_folder} holds the split folders {', '.join(ready)} and also images of its own, such as "
+                f"{loose[0].name}; move each into one of these folders, or elsewhere"
+            )
+        if not ready:
             yield None, image_folder, mask_folder
         else:
             for split in ready:
@@ -96,6 +105,9 @@ def _ready_split(parent: Path, below: Path) -> list[Split]:
     """The splits that have a folder of their own."""
     names = {folder.name for folder in parent.iterdir() if (folder / below).is_dir() and folder.name[0] != "."}
     ready: list[Split] = [split for split in SPLITS if split in names]
+    other_words = sorted(name for name in names if name.casefold() in _WORDS and name not in ready)
+    if other_words and not ready:
+        raise InputError(f"{parent} holds {_some(other_words)}; if these are splits, call them {', '.join(SPLITS)}")
     if others := sorted(names.difference(ready)) if ready else []:
         raise InputError(
             f"{parent} holds the split folders {', '.join(ready)} and also {_some(others)}; "

@@ -15,13 +15,13 @@ from sam_train.structures import Sample
 Split = Literal["train", "val", "test"]
 
 Choose = Callable[[Float[Tensor, "n"]], Int[Tensor, "k"]]
-"""From the areas of an image's objects (pixels of the original image; nan where that is not known without decoding)
-to the indices of the objects to read."""
+"""From the areas of an image's objects (shares of the image; nan where that is not known without decoding) to the
+indices of the objects to read."""
 
 
-def all_objects(areas: Float[Tensor, "n"]) -> Int[Tensor, "n"]:
+def all_objects(shares: Float[Tensor, "n"]) -> Int[Tensor, "n"]:
     """Every object, in order."""
-    return torch.arange(len(areas))
+    return torch.arange(len(shares))
 
 
 class Source(ABC):
@@ -51,9 +51,38 @@ class Source(ABC):
         """What tells an image from any other that its id may have stood for; known without decoding it."""
 
     def identity(self, index: int) -> str:
-        """What an image and its copies elsewhere have in common, beside their id; known without decoding it."""
-        return self.fingerprint(index)
+        """What an image and its copies elsewhere have in common, and no others; known without decoding it."""
+        return f"{self.ids[index]}: {self.fingerprint(index)}"
+
+    def some(self, number: int) -> Source:
+        """Up to this many of the images, evenly spread over their order; the source itself if it has no more."""
+        return self if len(self) <= number else _Some(self, number)
 
     def problems(self, index: int) -> list[str]:
         """What is wrong with one image and its masks, each with the file and the remedy; empty if nothing is."""
         return []
+
+
+class _Some(Source):
+    """Some images of another source."""
+
+    def __init__(self, source: Source, number: int) -> None:
+        self.source = source
+        self.indices = [place * len(source) // number for place in range(number)]
+        self.ids = [source.ids[index] for index in self.indices]
+
+    def read(self, index: int, choose: Choose = all_objects, with_image: bool = True) -> Sample:
+        """See :meth:`Source.read`."""
+        return self.source.read(self.indices[index], choose, with_image)
+
+    def fingerprint(self, index: int) -> str:
+        """See :meth:`Source.fingerprint`."""
+        return self.source.fingerprint(self.indices[index])
+
+    def identity(self, index: int) -> str:
+        """See :meth:`Source.identity`."""
+        return self.source.identity(self.indices[index])
+
+    def problems(self, index: int) -> list[str]:
+        """See :meth:`Source.problems`."""
+        return self.source.problems(self.indices[index])

@@ -79,5 +79,5 @@ class Views(Dataset[Batch]):
         return to_batch(self.vary(sample, view), self.preprocessing, sample.size)
 
 
-def _no_objects(areas: Float[Tensor, "n"]) -> Int[Tensor, "0"]:
+def _no_objects(shares: Float[Tensor, "n"]) -> Int[Tensor, "0"]:
     return torch.arange(0)

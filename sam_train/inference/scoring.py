@@ -19,7 +19,9 @@ from sam_train.structures import Batch, ImageFeatures, Prompts
 
 # What bounds memory on images with hundreds of objects or millions of pixels, and changes no result:
 OBJECTS_AT_ONCE = 64  # decoded together
-PIXELS_AT_ONCE = 1 << 25  # of logits at the original size, 128 MB; one object's at least
+PIXELS_AT_ONCE = (
+    1 << 25
+)  # of logits at the original size, 128 MB, and eight times as many of masks; one object at least
 
 T = TypeVar("T")
 
@@ -60,8 +62,9 @@ def predict_parts(
     """The same, some of the image's objects after the others: which they are, and what is found."""
     features, batch = features.image(image), batch.image(image)
     height, width = batch.original_size[0].tolist()
-    for start in range(0, batch.num_objects, OBJECTS_AT_ONCE):
-        objects = torch.arange(start, min(start + OBJECTS_AT_ONCE, batch.num_objects), device=batch.masks.device)
+    at_once = max(min(OBJECTS_AT_ONCE, 8 * PIXELS_AT_ONCE // (height * width)), 1)
+    for start in range(0, batch.num_objects, at_once):
+        objects = torch.arange(start, min(start + at_once, batch.num_objects), device=batch.masks.device)
         *_, (prompts, prediction) = interact(model.predict, features, batch.with_objects(objects), simulator)
         logits = prediction.best().logits.float()
         masks = [

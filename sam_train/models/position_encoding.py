@@ -26,7 +26,7 @@ class PositionEmbeddingRandom(nn.Module):
         x_frequency, y_frequency = self.positional_encoding_gaussian_matrix
         # Two products rather than a matrix product: autocast would do the latter in bf16, some pixels off.
         angle = 2 * math.pi * (centred[..., :1] * x_frequency + centred[..., 1:] * y_frequency)
-        return torch.cat([angle.sin(), angle.cos()], dim=-1)
+        return torch.cat([angle.sin(), angle.cos()], dim=-1).to(x_frequency.dtype)
 
     def forward(self, size: tuple[int, int]) -> Float[Tensor, "1 C h w"]:
         """Features of the centres of the cells of a grid of this height and width."""

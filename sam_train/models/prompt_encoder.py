@@ -22,6 +22,7 @@ class PromptEmbeddings(NamedTuple):
         tokens: One per slot: the points in order, then the not-a-point token.
         attend: Which tokens count; the others must not be seen by anything.
         dense: Added to the image embedding; one for all objects (a constant) where there are no mask prompts.
+        has_own_dense: Whether each object has a dense embedding of its own.
         similarity: PerSAM's attention similarity, in units of attention scores.
         target: PerSAM's target embedding.
     """
@@ -29,13 +30,9 @@ class PromptEmbeddings(NamedTuple):
     tokens: Float[Tensor, "P T C"]
     attend: Bool[Tensor, "P T"]
     dense: Float[Tensor, "P C h w"] | Float[Tensor, "1 C 1 1"]
+    has_own_dense: bool
     similarity: Float[Tensor, "P h w"] | None = None
     target: Float[Tensor, "P C"] | None = None
-
-    @property
-    def has_own_dense(self) -> bool:
-        """Whether each object has a dense embedding of its own."""
-        return self.dense.shape[-1] > 1
 
     def objects(self, part: slice) -> PromptEmbeddings:
         """Those of some of the objects."""
@@ -43,6 +40,7 @@ class PromptEmbeddings(NamedTuple):
             tokens=self.tokens[part],
             attend=self.attend[part],
             dense=self.dense[part] if self.has_own_dense else self.dense,
+            has_own_dense=self.has_own_dense,
             similarity=None if self.similarity is None else self.similarity[part],
             target=None if self.target is None else self.target[part],
         )
@@ -107,6 +105,7 @@ class PromptEncoder(nn.Module):
             tokens=torch.cat([points, padding], dim=1),
             attend=torch.cat([is_point, padded[:, None]], dim=1),
             dense=self._embed_masks(prompts),
+            has_own_dense=prompts.masks is not None,
         )
 
     def _embed_masks(self, prompts: Prompts) -> Tensor:

@@ -38,7 +38,14 @@ class PromptableModel(nn.Module, ABC):
         """How images become this model's input."""
 
     def encode_image(self, images: Float[Tensor, "B 3 S S"]) -> ImageFeatures:
-        """Features of images that :meth:`Preprocessing.normalize` made."""
+        """Features of images that :meth:`Preprocessing.normalize` made.
+
+        Raises:
+            ValueError: If they have another size than the model's input.
+        """
+        side = self.preprocessing.image_size
+        if images.shape[-2:] != (side, side):
+            raise ValueError(f"images of {tuple(images.shape[-2:])}, this model takes {(side, side)}")
         return self.as_features(self.image_encoder(images))
 
     def encode_prefix(self, images: Float[Tensor, "B 3 S S"]) -> ImageFeatures | EncoderState:

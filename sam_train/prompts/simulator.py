@@ -69,6 +69,10 @@ class PromptSimulator:
     def _frequencies(self) -> tuple[float, float, float, float]:
         return self.box, self.point, self.center, self.mask
 
+    def clicks_first(self) -> bool:
+        """Whether the first prompt of some objects is one click."""
+        return self.point + self.center > 0
+
     def validated_by(self) -> list[str]:
         """The protocols of :data:`EVALUATION` that ask for what this simulator trains."""
         asked = {"box": self.box, "point": self.point + self.center + self.mask, "clicks": self.corrections}

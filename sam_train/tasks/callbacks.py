@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from rich.console import Console
 
 from sam_train.inference.interaction import encode
@@ -18,6 +18,8 @@ from sam_train.inference.overlay import grid, paint, panel, prediction_panel
 from sam_train.prompts.simulator import EVALUATION
 from sam_train.structures import Batch
 from sam_train.tasks.image import ImageTask
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class LastValidation(Callback):
@@ -32,12 +34,25 @@ class LastValidation(Callback):
             trainer.should_stop = True
 
 
+class BestCheckpoint(ModelCheckpoint):
+    """Keeps the best checkpoint, also of a run that is resumed after its folder was moved."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Know what was best so far, where it lies now."""
+        state = {**state_dict, "dirpath": self.dirpath}
+        if state["best_model_path"]:
+            best = str(Path(str(self.dirpath), Path(state["best_model_path"]).name))
+            state |= {"best_model_path": best, "kth_best_model_path": best}
+            state["best_k_models"] = dict.fromkeys([best], state["best_model_score"])
+        super().load_state_dict(state)
+
+
 class ResumePoint(Checkpoint):
-    """Keeps a checkpoint to go on from: every so often, at the end, and on Ctrl-C as soon as the step is done.
+    """Keeps a checkpoint to go on from: every so often, at the end, and when asked to stop as soon as the step is done.
 
     It is only written between optimiser steps, and where a validation is due or an epoch ends, after these, so that a
     resumed run repeats nothing and leaves nothing out. It belongs after the callback that keeps the best checkpoint,
-    whose state it holds. A second Ctrl-C stops at once.
+    whose state it holds. Ctrl-C asks to stop, a second one stops at once; and a cluster asks at a job's end (SIGTERM).
 
     Args:
         path: Of the checkpoint; replaced as a whole each time.
@@ -50,18 +65,18 @@ class ResumePoint(Checkpoint):
         self._is_stopping = False
         self._awaits_validation = False
         self._saved_at = 0.0
-        self._previous_handler: Any = None
+        self._previous_handlers: dict[signal.Signals, Any] = {}
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take over Ctrl-C."""
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take over the signals to stop, also from Lightning, which would drop everything since the last checkpoint."""
         self._saved_at = time.monotonic()
-        self._previous_handler = signal.signal(signal.SIGINT, self._on_interrupt)
+        self._previous_handlers = {number: signal.signal(number, self._on_signal) for number in STOP_SIGNALS}
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Give Ctrl-C back."""
-        if self._previous_handler is not None:
-            signal.signal(signal.SIGINT, self._previous_handler)
-            self._previous_handler = None
+        """Give the signals back."""
+        for number, handler in self._previous_handlers.items():
+            signal.signal(number, handler)
+        self._previous_handlers = {}
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -102,8 +117,8 @@ class ResumePoint(Checkpoint):
             console.print(f"\nstopped; go on with the same command and resume={self.path.parent}", markup=False)
             raise KeyboardInterrupt
 
-    def _on_interrupt(self, number: int, frame: FrameType | None) -> None:
-        if self._is_stopping:
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self._is_stopping and number == signal.SIGINT:
             raise KeyboardInterrupt
         self._is_stopping = True
 

@@ -8,6 +8,7 @@ import torch
 from lightning import LightningModule
 from torch import Tensor
 
+from sam_train.data.seeds import seed_of
 from sam_train.inference.interaction import encode, interact
 from sam_train.inference.scoring import ObjectScore, gather_scores, mean_scores, score_batch
 from sam_train.losses.sam_loss import LossTerms, SamLoss
@@ -23,7 +24,7 @@ class DivergenceError(InputError):
 
 
 class ImageTask(LightningModule):
-    """Trains a promptable model on simulated prompts.
+    """Trains a promptable model on simulated prompts. What dropout draws follows torch's seed at its making.
 
     Args:
         model: With its weights loaded and tuning applied.
@@ -51,6 +52,7 @@ class ImageTask(LightningModule):
         self.optimization = optimization
         self.record = record
         self.keep_base = keep_base
+        self.seed = torch.initial_seed()
         self.protocols = {name: EVALUATION[name] for name in simulator.validated_by()}
         self._scores: list[ObjectScore] = []  # of the batches validated so far
         # Of the batches since the optimiser's last step:
@@ -86,6 +88,10 @@ class ImageTask(LightningModule):
             for _, prediction in interact(self.model.decode, features, batch, self.simulator)
         ]
         return LossTerms(*(torch.stack(values).sum() for values in zip(*rounds, strict=True)))
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Have dropout draw as a function of seed, step and device alone, so that a resumed run has the same."""
+        torch.manual_seed(seed_of("step", self.seed, self.trainer.fit_loop.total_batch_idx, self.trainer.global_rank))
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """The loss summed over objects and rounds; :meth:`on_before_optimizer_step` makes it a mean."""

@@ -36,11 +36,14 @@ def add_lora(
         The names of the adapted layers.
 
     Raises:
-        InputError: If no linear layer matches.
+        InputError: If no linear layer matches, or the expression is none.
     """
     from peft import LoraConfig, inject_adapter_in_model  # seconds to import, and only LoRA needs it
 
-    pattern = re.compile(TARGETS.get(targets, targets))
+    try:
+        pattern = re.compile(TARGETS.get(targets, targets))
+    except re.error as error:
+        raise InputError(f"tuning.targets={targets!r}: no regular expression ({error})") from error
     linear = [name for name, module in encoder.named_modules() if isinstance(module, nn.Linear) and module in part]
     matched = [name for name in linear if pattern.fullmatch(name)]
     if not matched:

@@ -35,6 +35,8 @@ class Optimization:
     layer_decay: float = 1.0
 
     def __post_init__(self) -> None:
+        if self.lr <= 0 or self.weight_decay < 0:
+            raise InputError(f"optim.lr={self.lr}, weight_decay={self.weight_decay}: above 0, and at least 0")
         if not 0 < self.layer_decay <= 1:
             raise InputError(f"optim.layer_decay={self.layer_decay}: above 0 and at most 1")
         if not 0 <= self.warmup < 1:

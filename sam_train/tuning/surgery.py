@@ -52,6 +52,8 @@ class Tuning:
             raise InputError(
                 f"tuning.last_blocks={self.last_blocks}: with a frozen encoder none trains; try tuning=lora"
             )
+        if self.rank < 1 or not 0 <= self.dropout < 1:
+            raise InputError(f"tuning.rank={self.rank}, dropout={self.dropout}: at least 1, and from 0 to below 1")
 
     def apply(self, model: PromptableModel) -> None:
         """Freeze and adapt in place. Frozen parts are put in eval mode; see :func:`frozen_parts`.

@@ -9,7 +9,7 @@ from safetensors import safe_open
 from transformers import Sam2Config, Sam2Model, Sam2Processor, Sam2VideoConfig, Sam2VideoModel, Sam2VideoProcessor
 
 from sam_train.checkpoints import load_checkpoint, save_checkpoint
-from sam_train.checkpoints.huggingface import huggingface_names, layout_of, to_huggingface
+from sam_train.checkpoints.huggingface import config_differences, huggingface_names, layout_of, to_huggingface
 from sam_train.checkpoints.huggingface_sam2 import SAM2_RENAMES
 from sam_train.models import PRESETS, build_model
 from sam_train.structures import InputError, Prompts
@@ -202,3 +202,15 @@ def test_the_saved_processor_prepares_images_and_boxes_as_the_model_was_trained(
     torch.testing.assert_close(inputs["pixel_values"], prepared, atol=0.018, rtol=0)
     corners = model.preprocessing.scale_points(torch.tensor(box).view(2, 2), (90, 120))
     torch.testing.assert_close(inputs["input_boxes"].view(2, 2).float(), corners)
+
+
+@pytest.mark.parametrize("preset", [preset for preset in PRESETS if "_hiera_" in preset])
+def test_configs_as_transformers_own_conversion_writes_them_fit(preset):
+    """It gives the heads of each stage, and leaves the nested number that nothing reads at its default."""
+    with torch.device("meta"):
+        ours = layout_of(build_model(preset)).config(build_model(preset))
+    theirs = Sam2VideoConfig(**ours).to_dict()
+    theirs["vision_config"]["backbone_config"]["num_attention_heads"] = 1
+    assert config_differences(theirs, ours) == []
+    theirs["vision_config"]["backbone_config"]["num_attention_heads_per_stage"] = [3, 6, 12, 24]
+    assert config_differences(theirs, ours)

@@ -98,7 +98,7 @@ def test_tables_of_the_own_size_load_again_after_those_of_the_input(tmp_path):
 def test_position_tables_of_a_third_size_are_refused_with_the_size_to_use(tmp_path):
     save_checkpoint(build(at_size(64)), tmp_path / "out", "huggingface")
     for config in (CONFIG, at_size(160)):
-        with pytest.raises(InputError, match="use image_size=64"):
+        with pytest.raises(InputError, match=r"use model\.image_size=64"):
             load_checkpoint(build(config, seed=1), tmp_path / "out")
 
 
@@ -251,3 +251,9 @@ def test_a_format_or_a_place_that_cannot_be_is_refused(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="is a file"):
         save_checkpoint(build(), tmp_path / "file", "huggingface")
+
+
+def test_a_run_s_checkpoint_is_told_from_a_model(tmp_path):
+    torch.save({"state_dict": {}, "sam_train": {}}, tmp_path / "best.ckpt")
+    with pytest.raises(InputError, match=r"a run's checkpoint.* sam-export checkpoint=.*best\.ckpt"):
+        load_checkpoint(build(), tmp_path / "best.ckpt")

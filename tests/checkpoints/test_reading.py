@@ -171,3 +171,10 @@ def test_a_repository_in_the_hub_cache_is_read_without_the_hub(hub_cache):
     (repository / "refs" / "main").write_text(commit)
     save_checkpoint(build(), repository / "snapshots" / commit, "huggingface")
     assert same_weights(loaded("someone/sam-tiny"), build())
+
+
+def test_a_folder_written_before_safetensors_is_read(tmp_path):
+    save_checkpoint(build(), tmp_path, "huggingface")
+    torch.save(load_file(tmp_path / "model.safetensors"), tmp_path / "pytorch_model.bin")
+    (tmp_path / "model.safetensors").unlink()
+    assert same_weights(loaded(tmp_path), build())

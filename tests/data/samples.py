@@ -25,8 +25,8 @@ class SquaresSource(Source):
             top, left = 5 + 25 * (number // 3), 5 + 28 * (number % 3)
             labels[0, top : top + 16, left : left + 16] = number + 1
             image[:, top : top + 16, left : left + 16] = 60 + 40 * number
-        areas = torch.full((number_of_squares,), 256.0)
-        chosen = choose(areas)
+        shares = torch.full((number_of_squares,), 256.0 / (self.size[0] * self.size[1]))
+        chosen = choose(shares)
         image = image if with_image else image[:0]
         return Sample(self.ids[index], image, labels, torch.zeros(len(chosen), dtype=torch.long), chosen + 1)
 

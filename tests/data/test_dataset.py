@@ -7,8 +7,10 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from sam_train.data import datamodule
 from sam_train.data.augmentation import Augmentation
 from sam_train.data.collate import collate, to_batch
+from sam_train.data.datamodule import Loading, SegmentationData
 from sam_train.data.dataset import EvalDataset, TrainDataset
 from sam_train.data.source import all_objects
 from sam_train.data.transforms import resize_sample
@@ -80,9 +82,72 @@ def test_objects_are_chosen_anew_each_epoch_up_to_the_limit():
     assert len(chosen) == 6  # all pairs of 4
 
 
-def test_an_image_without_objects_leaves_its_place_to_the_next():
-    assert train_dataset()[(0, 0)].ids == ("squares/1",)
+class Specks(SquaresSource):
+    """On every image two objects among fifty pixels that are an object each."""
+
+    def read(self, index, choose=all_objects, with_image=True):
+        labels = torch.zeros(1, 60, 90, dtype=torch.int32)
+        labels[0, 10:30, 10:30], labels[0, 10:30, 50:70] = 51, 52
+        labels[0, 50, :50] = torch.arange(1, 51)
+        shares = torch.tensor([1.0] * 50 + [400.0] * 2) / (60 * 90)
+        chosen = choose(shares)
+        image = torch.zeros(3 if with_image else 0, 60, 90, dtype=torch.uint8)
+        return Sample(self.ids[index], image, labels, torch.zeros(len(chosen), dtype=torch.long), chosen + 1)
+
+
+def test_specks_take_no_places_of_objects_that_are_large_enough():
+    dataset = TrainDataset(Specks(), SAM, None, max_objects=2, min_area=16, seed=0)
+    assert [dataset[(epoch, 0)].num_objects for epoch in range(10)] == [2] * 10
+
+
+class MostlyEmpty(SquaresSource):
+    """The first forty of sixty images have no object."""
+
+    def __init__(self) -> None:
+        super().__init__(60)
+        self.read_at = []
+
+    def read(self, index, choose=all_objects, with_image=True):
+        self.read_at.append(index)
+        sample = SquaresSource(1, first=1 if index >= 40 else 0).read(0, choose, with_image)
+        return replace(sample, id=self.ids[index])
+
+
+def test_an_image_without_objects_leaves_its_place_to_any_other():
+    source = MostlyEmpty()
+    dataset = TrainDataset(source, SAM, None, 8, 4, 0)
+    shown = [dataset[(0, index)].ids[0] for index in range(60)]
+    times = [shown.count(source.ids[index]) for index in range(40, 60)]
+    assert sum(times) == 60
+    assert max(times) < 10  # the next in order would be shown 41 times
+    assert len(source.read_at) == 40 + 60  # an empty one is read once
+    again = TrainDataset(MostlyEmpty(), SAM, None, 8, 4, 0)
+    assert [again[(0, index)].ids[0] for index in reversed(range(60))] == shown[::-1]
     assert EvalDataset(SquaresSource(), SAM, 4)[0].num_objects == 0
+
+
+def test_some_images_of_a_source_are_spread_over_it():
+    source = SquaresSource(10)
+    some = source.some(4)
+    assert list(some.ids) == ["squares/0", "squares/2", "squares/5", "squares/7"]
+    assert some.read(2).id == "squares/5"
+    assert some.identity(2) == source.identity(5)
+    assert source.some(10) is source
+
+
+def test_training_validates_some_and_the_report_all(monkeypatch):
+    loading = Loading(num_workers=0, max_val_images=2)
+    data = SegmentationData({"val": SquaresSource(6)}, SAM, loading, 0)
+    assert [name for batch in data.val_dataloader() for name in batch.ids] == ["squares/0", "squares/3"]
+    assert sum(len(batch.ids) for batch in data.eval_dataloader("val")) == 6
+
+
+def test_loading_processes_share_a_machine_but_not_what_slurm_gave_each(monkeypatch):
+    monkeypatch.setattr(datamodule, "num_processors", lambda: 8)
+    monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
+    assert Loading().workers(4) == 1
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "8")
+    assert Loading().workers(4) == 7
 
 
 def test_every_training_image_keeps_an_object():
@@ -108,10 +173,10 @@ class Speck(SquaresSource):
         return replace(sample, plane=torch.zeros(1, dtype=torch.long), value=torch.ones(1, dtype=torch.long))
 
 
-def test_an_image_whose_objects_vanish_leaves_its_place_to_the_next():
+def test_an_image_whose_objects_vanish_leaves_its_place_to_another():
     small = Preprocessing(image_size=16)
     batch = TrainDataset(Speck(1), small, None, 8, 0, 0)[(0, 0)]
-    assert batch.ids == ("squares/1",)
+    assert batch.ids != ("squares/0",)
     assert batch.masks.flatten(1).any(1).all()
 
 

@@ -50,8 +50,8 @@ def test_every_number_of_a_label_image_is_an_object(tmp_path_factory, labels):
 def test_choose_sees_areas_and_decides_what_is_read_and_in_which_order(tmp_path):
     source = FolderData(str(make_folder(tmp_path, {"a": two_objects()})), **EVERYTHING).splits()["test"]
     seen = []
-    sample = source.read(0, lambda areas: (seen.append(areas), torch.tensor([1, 0]))[1])
-    assert seen[0].tolist() == [12, 6]
+    sample = source.read(0, lambda shares: (seen.append(shares), torch.tensor([1, 0]))[1])
+    assert (seen[0] * 12 * 16).tolist() == [12, 6]
     assert sample.value.tolist() == [200, 3]
     assert sample.masks().sum((1, 2)).tolist() == [6, 12]
 
@@ -140,6 +140,16 @@ def test_a_copy_is_recognised_and_a_change_of_the_file_noticed(tmp_path):
     save(tmp_path / "here" / "images" / f"{here.ids[0]}.png", picture(seed=99))
     assert here.identity(0) != there.identity(0)
     assert here.fingerprint(0) != before
+
+
+def test_an_image_is_the_same_in_whatever_folder_it_lies(tmp_path):
+    for split in ("train", "val"):
+        make_folder(tmp_path / split, {"1": two_objects()})
+    whole = FolderData(str(tmp_path / "train"), **EVERYTHING).splits()["test"]
+    with pytest.warns(UserWarning, match="no images for the test"):
+        part = FolderData(str(tmp_path)).splits()["train"]
+    assert whole.ids != part.ids
+    assert whole.identity(0) == part.identity(0)
 
 
 def test_smoothed_labels_are_a_problem_and_thin_objects_none(tmp_path):
@@ -395,6 +405,16 @@ MISTAKES = {
         lambda root: [make_folder(root / "images" / split, {"1": two_objects()}) for split in ("train", "valid")],
         {},
         "split folders train and also valid",
+    ),
+    "split folders in other words": (
+        lambda root: [make_folder(root / "images" / split, {"1": two_objects()}) for split in ("Training", "dev")],
+        {},
+        "holds Training, dev; if these are splits, call them train, val, test",
+    ),
+    "images beside split folders": (
+        lambda root: [make_folder(root, {f"{split}/1": two_objects()}) for split in ("train", "val", "test")],
+        {},
+        "also images of its own, such as ",
     ),
     "not UTF-8": (
         moved("images/p0_0.png", os.fsdecode(b"images/Pr\xfcfling.png")),

@@ -76,14 +76,14 @@ def test_samples_are_well_formed_at_every_size(domain, image_size):
 def test_areas_offered_are_those_of_the_masks_and_none_is_below_the_minimum(domain):
     offered = []
 
-    def remember(areas):
-        offered.append(areas)
-        return torch.arange(len(areas))
+    def remember(shares):
+        offered.append(shares)
+        return torch.arange(len(shares))
 
     for index in range(8):
         sample = source(domain).read(index, remember)
-        assert torch.equal(offered[-1], sample.masks().sum((1, 2)).float())
-        assert offered[-1].min() >= 16 * (128 / 256) ** 2
+        assert torch.equal(offered[-1] * sample.image[0].numel(), sample.masks().sum((1, 2)).float())
+        assert offered[-1].min() >= 16 / 256**2
 
 
 @each_domain

@@ -103,9 +103,7 @@ def test_an_interrupted_run_resumes_in_its_folder(trained, tmp_path, monkeypatch
     assert assert_report(tmp_path) == assert_report(trained)
 
 
-@pytest.mark.parametrize(
-    ("end", "last_step"), [(["trainer.max_steps=3"], 3), (["trainer.max_steps=-1", "trainer.max_epochs=1"], 4)]
-)
+@pytest.mark.parametrize(("end", "last_step"), [(["trainer.max_steps=3"], 3), (["trainer.max_epochs=1"], 4)])
 def test_the_last_step_is_validated_wherever_it_is(end, last_step, tmp_path, monkeypatch):
     short = [argument for argument in SMALL if not argument.startswith("trainer.max_steps")]
     run("train", monkeypatch, *short, *end, "trainer.val_check_interval=100", f"hydra.run.dir={tmp_path}")
@@ -176,8 +174,12 @@ def test_resuming_on_another_number_of_devices_is_refused(trained, monkeypatch, 
         (["evaluation.split=tset"], "no images for tset"),
         ([*SMALL, "loader.min_area=1e6"], "no validation image has an object as large as loader.min_area"),
         (["data=folder", "data.root='no[where]'"], "no[where]"),
+        (["data=folder"], "data.root: not given"),
+        (["data=folder", "data.root=/réf"], 'data.root="/réf"\''),
+        (["trainer.max_steps=-1"], "training would never end"),
+        ([*SMALL, "trainer.devices=2"], "for several devices add trainer=ddp"),
         ([*SMALL, "trainer.memory=0.001"], "one image with one object takes"),
-        (["-m", *SMALL, "trainer.devices=2", "seed=0,1"], "a sweep cannot train on 2 devices at once"),
+        (["-m", *SMALL, "trainer=ddp", "trainer.devices=2", "seed=0,1"], "a sweep cannot train on 2 devices at once"),
     ],
 )
 def test_mistakes_are_named_without_a_traceback(arguments, expected, monkeypatch, capsys, tmp_path):
@@ -220,15 +222,16 @@ def test_a_sweep_ends_with_its_runs_side_by_side(tmp_path, monkeypatch, capsys):
     assert "evaluation.split=val" in shown
 
 
-def test_two_processes_report_as_one(tmp_path):
-    ddp = ["trainer=ddp", "trainer.devices=2", "callbacks=ema"]
+def test_two_processes_report_as_one(tmp_path, monkeypatch):
+    ddp = ["trainer=ddp", "trainer.devices=2", "callbacks=ema", "data.num_val=3"]  # of val one has two, the other one
     arguments = [*SMALL, *ddp, "loader.batch_size=1", f"hydra.run.dir={tmp_path}"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "train.py", *arguments]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.count("held-out images") == 1
-    assert_report(tmp_path)
+    run("evaluate", monkeypatch, f"checkpoint={tmp_path}/best.ckpt", f"hydra.run.dir={tmp_path}/alone")
+    assert assert_report(tmp_path) == assert_report(tmp_path / "alone")
 
 
 def test_help_lists_the_choices():
@@ -238,10 +241,10 @@ def test_help_lists_the_choices():
         assert choice in done.stdout
 
 
-def write_squares(folder: Path, num_images: int) -> None:
+def write_squares(folder: Path, num_images: int, first: int = 0) -> None:
     for part in ("images", "masks"):
         (folder / part).mkdir(parents=True)
-    for index in range(num_images):
+    for index in range(first, first + num_images):
         labels = np.zeros((64, 64), np.uint8)
         labels[8 : 24 + index, 10:40] = 1
         Image.fromarray(labels * 200).save(folder / "images" / f"{index}.png")
@@ -259,6 +262,50 @@ def test_images_that_trained_are_not_called_held_out(tmp_path, monkeypatch, caps
     with pytest.raises(SystemExit):
         run("evaluate", monkeypatch, *evaluate, "data.split=[0,0,1]")
     assert "3 of 6 images were in the train split" in capsys.readouterr().err
+
+
+def test_training_images_are_recognised_in_another_layout(tmp_path, monkeypatch, capsys):
+    write_squares(tmp_path / "squares" / "train", 3)
+    write_squares(tmp_path / "squares" / "val", 2, first=3)
+    short = [argument for argument in SMALL if not argument.startswith("data.")]
+    data = ["data=folder", f"data.root={tmp_path}/squares"]
+    with pytest.warns(UserWarning, match="no images for the test"):
+        run("train", monkeypatch, *short, *data, f"hydra.run.dir={tmp_path}/run")
+    evaluate = [f"checkpoint={tmp_path}/run/best.ckpt", "data=folder", f"hydra.run.dir={tmp_path}/again"]
+    with pytest.raises(SystemExit):
+        run("evaluate", monkeypatch, *evaluate, f"data.root={tmp_path}/squares/train", "data.split=[0,0,1]")
+    assert "3 of 3 images were in the train split" in capsys.readouterr().err
+    with pytest.raises(SystemExit), pytest.warns(UserWarning, match="no images for the test"):
+        run("evaluate", monkeypatch, f"checkpoint={tmp_path}/run/best.ckpt", f"hydra.run.dir={tmp_path}/again")
+    assert "evaluation.split=val scores them as what they are" in capsys.readouterr().err
+
+
+def test_resuming_with_other_images_is_refused(tmp_path, monkeypatch, capsys):
+    write_squares(tmp_path / "squares", 6)
+    short = [argument for argument in SMALL if not argument.startswith("data.")]
+    arguments = [*short, "data=folder", f"data.root={tmp_path}/squares"]
+    run("train", monkeypatch, *arguments, f"hydra.run.dir={tmp_path}/run")
+    for part in ("images", "masks"):
+        (tmp_path / "squares" / part / "3.png").rename(tmp_path / "squares" / part / "9.png")
+    with pytest.raises(SystemExit):
+        run("train", monkeypatch, *arguments, "trainer.max_steps=5", f"resume={tmp_path}/run")
+    assert "images are not those of" in capsys.readouterr().err
+
+
+def test_weights_and_data_are_found_again_from_any_folder(tmp_path, monkeypatch):
+    write_squares(tmp_path / "squares", 6)
+    (tmp_path / "sam2_nano").mkdir()  # no weights: the name is the package's
+    monkeypatch.chdir(tmp_path)
+    short = [argument for argument in SMALL if not argument.startswith("data.")]
+    run("train", monkeypatch, *short, "data=folder", "data.root=squares", f"hydra.run.dir={tmp_path}/run")
+    config = torch.load(tmp_path / "run" / "best.ckpt", weights_only=True)["sam_train"]["config"]
+    assert config["data"]["root"] == f"{tmp_path}/squares"
+    assert config["model"]["weights"] == "sam2_nano"
+
+
+def test_a_run_without_a_best_checkpoint_reports_on_its_last(tmp_path, monkeypatch):
+    run("train", monkeypatch, *SMALL, "callbacks.best=null", f"hydra.run.dir={tmp_path}")
+    assert_report(tmp_path)
 
 
 def test_a_mistake_that_a_loading_process_finds_is_told_as_any_other(tmp_path, monkeypatch, capsys):
@@ -293,10 +340,38 @@ def test_configurations_of_ones_own_are_choices_like_any_other(tmp_path, monkeyp
     assert "nowhere/leaves: no such folder" in capsys.readouterr().err
 
 
-def test_a_checkpoint_cannot_name_code_of_its_own(trained, tmp_path, monkeypatch, capsys):
+def test_data_of_ones_own_configuration_are_what_is_evaluated(tmp_path, monkeypatch):
+    write_squares(tmp_path / "ours", 6)
+    write_squares(tmp_path / "theirs", 9)
+    for part in ("images", "masks"):
+        for path in (tmp_path / "theirs" / part).iterdir():
+            path.rename(path.with_name(f"other_{path.name}"))
+    short = [argument for argument in SMALL if not argument.startswith("data.")]
+    run("train", monkeypatch, *short, "data=folder", f"data.root={tmp_path}/ours", f"hydra.run.dir={tmp_path}/run")
+    (tmp_path / "data").mkdir()
+    own = f"defaults: [folder]\nroot: {tmp_path}/theirs\nsplit: [0, 0, 1]\n"
+    (tmp_path / "data" / "theirs.yaml").write_text(own)
+    arguments = [f"checkpoint={tmp_path}/run/best.ckpt", "data=theirs", f"hydra.run.dir={tmp_path}/again"]
+    run("evaluate", monkeypatch, "--config-dir", str(tmp_path), *arguments)
+    assert assert_report(tmp_path / "again")["num_images"] == 9
+
+
+@pytest.mark.parametrize(
+    ("command", "part", "value"),
+    [
+        ("export", "loader", {"augmentation": {"_target_": "os.getcwd"}}),
+        ("export", "tuning", {"targets": [{"_target_": "os.getcwd"}]}),
+        ("evaluate", "data", {"split": [[{"_target_": "os.getcwd"}]]}),
+        ("evaluate", "data", {"domain": "${model.preset}"}),
+    ],
+)
+def test_a_checkpoint_cannot_name_code_of_its_own(command, part, value, trained, tmp_path, monkeypatch, capsys):
     content = torch.load(trained / "best.ckpt", weights_only=True)
-    content["sam_train"]["config"]["loader"]["augmentation"]["_target_"] = "os.getcwd"
+    content["sam_train"]["config"][part].update(value)
     torch.save(content, tmp_path / "foreign.ckpt")
+    place = f"path={tmp_path}/out" if command == "export" else f"hydra.run.dir={tmp_path}/out"
     with pytest.raises(SystemExit):
-        run("export", monkeypatch, f"checkpoint={tmp_path}/foreign.ckpt", f"path={tmp_path}/out")
-    assert "os.getcwd" in capsys.readouterr().err
+        run(command, monkeypatch, f"checkpoint={tmp_path}/foreign.ckpt", place)
+    error = capsys.readouterr().err
+    assert "which is not of this package and might do anything" in error
+    assert "Traceback" not in error

@@ -40,6 +40,36 @@ def test_the_smallest_size_works(preset):
     prediction = model.decode(features, prompts, torch.tensor([0]), multimask=False)
     assert prediction.logits.shape == (1, 1, size // 4, size // 4)
     assert prediction.logits.isfinite().all()
+    again = replace(prompts, masks=prediction.logits)
+    assert model.decode(features, again, torch.tensor([0]), multimask=False).logits.isfinite().all()
+
+
+@pytest.mark.parametrize("preset", ["sam_nano", "sam2_nano"])
+@torch.no_grad()
+def test_half_precision_works_at_another_size_too(preset):
+    torch.manual_seed(0)
+    model = build_model(preset, 64).eval()
+    images, prompts = torch.randn(1, 3, 64, 64), Prompts.from_boxes(torch.tensor([[1.0, 2.0, 9.0, 8.0]]))
+    whole = model.decode(model.encode_image(images), prompts, torch.tensor([0]), multimask=False)
+    model.bfloat16()
+    half = model.decode(model.encode_image(images.bfloat16()), prompts, torch.tensor([0]), multimask=False)
+    assert half.logits.dtype == torch.bfloat16
+    assert (half.logits.float() - whole.logits).abs().max() < 0.05 * whole.logits.abs().max()
+
+
+def test_images_of_another_size_are_refused():
+    with (
+        torch.device("meta"),
+        pytest.raises(ValueError, match=r"images of \(128, 128\), this model takes \(256, 256\)"),
+    ):
+        build_model("sam_nano").encode_image(torch.zeros(1, 3, 128, 128))
+
+
+def test_points_may_be_whole_numbers():
+    points = torch.tensor([[100, 200]])
+    scaled = Preprocessing(1024).scale_points(points, (2048, 1500))
+    assert torch.equal(scaled, Preprocessing(1024).scale_points(points.float(), (2048, 1500)))
+    assert torch.equal(scaled, torch.tensor([[50.0, 100.0]]))
 
 
 def test_litemedsam_is_a_tiny_vit_without_strides():

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import torch
 from lightning import Callback, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
 
 from sam_train.data.augmentation import Augmentation
 from sam_train.data.datamodule import Loading, SegmentationData
@@ -12,7 +11,7 @@ from sam_train.data.source import Source
 from sam_train.losses.sam_loss import SamLoss
 from sam_train.models import build_model
 from sam_train.prompts.simulator import PromptSimulator
-from sam_train.tasks.callbacks import LastValidation, ResumePoint
+from sam_train.tasks.callbacks import BestCheckpoint, LastValidation, ResumePoint
 from sam_train.tasks.image import ImageTask
 from sam_train.tuning.optimization import Optimization
 from sam_train.tuning.surgery import Tuning
@@ -53,7 +52,7 @@ def make_task(mode="full", keep_base=True, simulator=None, optimization=None, pr
 def make_trainer(folder: Path, **options) -> Trainer:
     callbacks = [
         LastValidation(),
-        ModelCheckpoint(folder, "best", monitor="val/iou", mode="max", enable_version_counter=False),
+        BestCheckpoint(folder, "best", monitor="val/iou", mode="max", enable_version_counter=False),
         ResumePoint(str(folder / "last.ckpt")),
         *options.pop("callbacks", []),
     ]

@@ -12,6 +12,7 @@ from lightning import Callback
 
 from sam_train.losses.sam_loss import LossTerms
 from sam_train.prompts.simulator import PromptSimulator
+from sam_train.tasks.callbacks import BestCheckpoint
 from sam_train.tasks.image import DivergenceError
 from sam_train.tuning.optimization import Optimization
 from tests.tasks.runs import Losses, make_data, make_task, make_trainer, weights
@@ -60,37 +61,50 @@ def test_accumulated_batches_step_as_one(tmp_path):
 
 
 class StopAfter(Callback):
-    """Presses Ctrl-C during a step, as a person would."""
+    """Presses Ctrl-C during a step, as a person would, or sends what a cluster sends."""
 
-    def __init__(self, step: int) -> None:
+    def __init__(self, step: int, number: signal.Signals = signal.SIGINT) -> None:
         self.step = step
+        self.number = number
         self.is_done = False
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         if trainer.global_step == self.step and not self.is_done:
             self.is_done = True  # a second time stops at once
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), self.number)
 
 
 @pytest.mark.parametrize(("stop_at", "saved_at"), [(0, 1), (3, 4), (4, 5)])
 @pytest.mark.parametrize("mode", ["full", "lora"])
 def test_an_interrupted_run_goes_on_as_if_it_had_not_been(tmp_path, stop_at, saved_at, mode):
-    keep_base = mode == "full"
-    whole = make_task(mode, keep_base)
+    options = {"mode": mode, "keep_base": mode == "full", "dropout": 0.2 if mode == "lora" else 0.0}
+    whole = make_task(**options)
     make_trainer(tmp_path / "whole", max_steps=8, val_check_interval=4).fit(whole, make_data(2))
-    first = make_task(mode, keep_base)
-    trainer = make_trainer(tmp_path / "part", max_steps=8, val_check_interval=4, callbacks=[StopAfter(stop_at)])
+    first = make_task(**options)
+    stop = StopAfter(stop_at, signal.SIGTERM if stop_at == 3 else signal.SIGINT)
+    trainer = make_trainer(tmp_path / "part", max_steps=8, val_check_interval=4, callbacks=[stop])
     with pytest.raises(SystemExit):
         trainer.fit(first, make_data(2))
-    path = tmp_path / "part" / "last.ckpt"
+    (tmp_path / "part").rename(tmp_path / "moved")
+    path = tmp_path / "moved" / "last.ckpt"
     assert torch.load(path, weights_only=True)["global_step"] == saved_at
-    second = make_task(mode, keep_base)
-    trainer = make_trainer(tmp_path / "part", max_steps=8, val_check_interval=4)
+    second = make_task(**options)
+    trainer = make_trainer(tmp_path / "moved", max_steps=8, val_check_interval=4)
     trainer.fit(second, make_data(2), ckpt_path=path, weights_only=True)
     assert trainer.global_step == 8
     assert_same(weights(whole), weights(second))
-    best = [torch.load(tmp_path / run / "best.ckpt", weights_only=True) for run in ("whole", "part")]
+    best = [torch.load(tmp_path / run / "best.ckpt", weights_only=True) for run in ("whole", "moved")]
     assert best[0]["global_step"] == best[1]["global_step"]
+
+
+def test_the_best_stays_the_best_where_a_run_is_resumed_in_another_place(tmp_path):
+    first, second = BestCheckpoint(tmp_path / "there"), BestCheckpoint(tmp_path / "here")
+    first.best_model_path, first.best_model_score = str(tmp_path / "there" / "best.ckpt"), torch.tensor(0.9)
+    first.kth_value, first.best_k_models = first.best_model_score, {first.best_model_path: first.best_model_score}
+    second.load_state_dict(first.state_dict())
+    assert second.best_model_path == str(tmp_path / "here" / "best.ckpt")
+    assert second.best_model_score == second.kth_value == 0.9
+    assert second.best_k_models == {second.best_model_path: 0.9}
 
 
 @pytest.mark.parametrize(

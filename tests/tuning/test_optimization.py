@@ -27,7 +27,7 @@ def test_rates_fall_from_the_last_block_down_to_the_patches(name):
     found = rates(model, Optimization(lr=1.0, layer_decay=0.5))
     encoder = [(key, lr) for key, (lr, _) in found.items() if key.startswith("image_encoder.")]
     depths = sorted({lr for _, lr in encoder})
-    num_blocks = len(depths) - 1  # the stem lies below them
+    num_blocks = len(model.image_encoder.steps)  # the stem lies below them
     assert depths == [0.5**k for k in range(num_blocks, -1, -1)]
     assert {lr for key, lr in encoder if "patch_embed" in key} == {0.5**num_blocks}
     assert {lr for key, (lr, _) in found.items() if "mask_decoder" in key} == {1.0}
@@ -56,7 +56,8 @@ def test_norms_biases_and_tables_do_not_decay(name):
     assert all(
         key in undecayed for key, parameter in parameters.items() if parameter.requires_grad and parameter.ndim < 2
     )
-    for fragment in ("pos_embed", "mask_tokens", "no_mask_embed", "no_mem_embed", "point_embeddings"):
+    tables = ("pos_embed", "rel_pos", "attention_biases", "mask_tokens", "iou_token", "obj_score_token")
+    for fragment in (*tables, "no_mask_embed", "no_mem_embed", "point_embeddings"):
         assert all(key in undecayed for key in found if fragment in key), fragment
     assert "mask_decoder.transformer.layers.0.mlp.lin1.weight" not in undecayed
     assert any("attn.qkv.weight" in key for key in found.keys() - undecayed)
@@ -78,7 +79,9 @@ def test_warm_up_then_cosine():
     assert all(a <= b for a, b in pairwise(seen[:11]))
 
 
-@pytest.mark.parametrize("arguments", [{"layer_decay": 0.0}, {"layer_decay": 1.5}, {"warmup": 1.0}])
+@pytest.mark.parametrize(
+    "arguments", [{"layer_decay": 0.0}, {"layer_decay": 1.5}, {"warmup": 1.0}, {"lr": -1.0}, {"weight_decay": -0.1}]
+)
 def test_impossible_settings_are_refused(arguments):
     with pytest.raises(InputError, match="optim"):
         Optimization(**arguments)

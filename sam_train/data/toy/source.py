@@ -108,7 +108,7 @@ class ToySource(Source):
         name = self.ids[index]
         canvas, image, areas = self._paint(index)
         (kept,) = np.nonzero(areas >= _LEAST_AREA * self.image_size**2)
-        kept = kept[choose(torch.from_numpy(areas[kept]).float()).numpy()]
+        kept = kept[choose(torch.from_numpy(areas[kept]).float() / self.image_size**2).numpy()]
         levels = np.array(canvas.levels)[kept]
         planes = np.unique(levels) if len(kept) else np.zeros(1, int)
         return Sample(

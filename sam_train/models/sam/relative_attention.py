@@ -53,9 +53,11 @@ def attend_through_channels(
     height, width = rows.shape[-1], columns.shape[-1]
     cell = torch.arange(height * width, device=q.device)
     place = torch.cat([F.one_hot(cell // width, height), F.one_hot(cell % width, width)], dim=-1).to(k.dtype)
-    wide_q = torch.cat([q, rows, columns], dim=-1)
-    wide_k = torch.cat([k, place.expand(len(k), -1, -1)], dim=-1)
-    wide_v = F.pad(v, (0, height + width))  # flash attention wants all of one width
+    # Flash attention wants all of one width, and fused kernels want it even: channels of zeros change nothing.
+    padding = -(q.shape[-1] + height + width) % 8
+    wide_q = F.pad(torch.cat([q, rows, columns], dim=-1), (0, padding))
+    wide_k = F.pad(torch.cat([k, place.expand(len(k), -1, -1)], dim=-1), (0, padding))
+    wide_v = F.pad(v, (0, height + width + padding))
     out = F.scaled_dot_product_attention(wide_q[None], wide_k[None], wide_v[None], scale=1.0)
     return out[0, ..., : v.shape[-1]]
 

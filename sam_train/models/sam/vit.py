@@ -63,8 +63,9 @@ def resize_position_embedding(embedding: Float[Tensor, "1 h w C"], size: tuple[i
     """Absolute position embeddings for another grid, bicubic with antialiasing; the same tensor for the same grid."""
     if embedding.shape[1:3] == size:
         return embedding
-    resized = F.interpolate(embedding.permute(0, 3, 1, 2), size, mode="bicubic", antialias=True, align_corners=False)
-    return resized.permute(0, 2, 3, 1)
+    wide = embedding.permute(0, 3, 1, 2).to(_interpolated(embedding))
+    resized = F.interpolate(wide, size, mode="bicubic", antialias=True, align_corners=False)
+    return resized.permute(0, 2, 3, 1).to(embedding.dtype)
 
 
 def resize_relative_positions(table: Float[Tensor, "n c"], size: int) -> Float[Tensor, "m c"]:
@@ -72,7 +73,12 @@ def resize_relative_positions(table: Float[Tensor, "n c"], size: int) -> Float[T
     length = 2 * size - 1
     if len(table) == length:
         return table
-    return F.interpolate(table.T[None], length, mode="linear", align_corners=False)[0].T
+    resized = F.interpolate(table.T[None].to(_interpolated(table)), length, mode="linear", align_corners=False)
+    return resized[0].T.to(table.dtype)
+
+
+def _interpolated(table: Tensor) -> torch.dtype:
+    return torch.promote_types(table.dtype, torch.float32)  # not every device interpolates half precision
 
 
 class RelativeAttention(nn.Module):

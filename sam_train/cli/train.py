@@ -43,7 +43,7 @@ def _train(config: DictConfig) -> None:
     from hydra.utils import instantiate
     from rich.console import Console
 
-    from sam_train.cli.build import base_model, record, segmentation_data, tuned_model
+    from sam_train.cli.build import base_model, fingerprint, record, segmentation_data, tuned_model
     from sam_train.cli.evaluate import report_on
     from sam_train.structures import InputError
     from sam_train.tasks.image import ImageTask
@@ -52,36 +52,39 @@ def _train(config: DictConfig) -> None:
     _quiet()
     _make_absolute(config)
     run_dir = Path(HydraConfig.get().runtime.output_dir)
-    base = base_model(config)
+    base = fingerprint(base_model(config))
+    model = tuned_model(config)
+    simulator, loss, optimization = (instantiate(config[part]) for part in ("prompts", "loss", "optim"))
     trainer = _trainer(config)
     if HydraConfig.get().mode == RunMode.MULTIRUN and _starts_processes(trainer):
         raise InputError(
             f"a sweep cannot train on {trainer.world_size} devices at once: each of its processes would begin the "
             "sweep anew. Give trainer.devices=1, or one command for each run"
         )
-    data = segmentation_data(config, base, {"train", "val", config.evaluation.split}, trainer.is_global_zero)
+    data = segmentation_data(config, model, {"train", "val", config.evaluation.split}, trainer.is_global_zero)
     description = record(config, base, data, trainer.is_global_zero)
     description["devices"] = trainer.world_size
     resumed = _resume_point(config, description)
-    del base
-    model = tuned_model(config)
     torch.manual_seed(config.seed)
-    task = ImageTask(
-        model,
-        instantiate(config.prompts),
-        instantiate(config.loss),
-        instantiate(config.optim),
-        description,
-        keep_base=config.model.weights == "random",
-    )
+    keep_base = config.model.weights == "random"
+    task = ImageTask(model, simulator, loss, optimization, description, keep_base)
     if trainer.is_global_zero:
         Console().print(trained_table(model))
+        _tell_validation(len(data.splits["val"]), config.loader.max_val_images)
     if resumed is None:
         trainer.validate(task, data, verbose=False)
     trainer.fit(task, data, ckpt_path=resumed, weights_only=True)
     best = getattr(trainer.checkpoint_callback, "best_model_path", "")  # with callbacks.best=null nothing keeps it
     checkpoint = Path(best or run_dir / "last.ckpt")
     report_on(checkpoint, config, data, config.evaluation, run_dir, trainer.strategy.root_device)
+
+
+def _tell_validation(number: int, limit: int | None) -> None:
+    """Say if training validates some of the images only."""
+    from rich.console import Console
+
+    if limit is not None and number > limit:
+        Console().print(f"validation: {limit} of {number} images, evenly spread (loader.max_val_images)")
 
 
 def _make_absolute(config: DictConfig) -> None:

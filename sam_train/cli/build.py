@@ -132,8 +132,8 @@ def require_unseen(checkpoint: Path, source: Source, split: str) -> None:
 def record(config: DictConfig, base: str, data: SegmentationData, is_first: bool) -> dict[str, Any]:
     """What a checkpoint says of itself: plain values, enough to build its model again and to know its images.
 
-    ``base`` is the base model's :func:`fingerprint`. Only the first process, which writes checkpoints, needs to know the
-    images.
+    ``base`` is the base model's :func:`fingerprint`. Only the first process, which writes checkpoints, needs to know
+    the images.
     """
     return {
         "identities": {name: image_keys(data.splits[name]) for name in ("train", "val")} if is_first else {},

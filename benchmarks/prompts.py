@@ -97,10 +97,10 @@ class Parts:
         levels = [features.embedding, *features.high_res]
         torch.autograd.backward(levels, [torch.ones_like(level) for level in levels])
 
-    def decode(self, prompts: Prompts) -> None:
+    def decode(self, prompts: Prompts, multimask: bool | Tensor) -> None:
         """A round of decoding and its loss, with gradients of the decoder and of the features."""
         with torch.autocast(DEVICE.type, torch.bfloat16, enabled=DEVICE.type == "cuda"):
-            prediction = self.model.decode(self.features, prompts, self.batch.object_image, is_ambiguous(prompts))
+            prediction = self.model.decode(self.features, prompts, self.batch.object_image, multimask)
             total = self.loss.total(self.loss(prediction, self.loss.targets(self.batch.masks)))
         total.backward()
 
@@ -125,7 +125,10 @@ def main() -> None:
     first, typical = (simulate(simulators[CLICKS], batch, answers[:number]) for number in (0, TYPICAL))
     for model in options.models:
         parts = Parts(model, batch)
-        decodes = {"first": partial(parts.decode, first), "typical": partial(parts.decode, typical)}
+        decodes = {
+            "first": partial(parts.decode, first, is_ambiguous(first)),
+            "typical": partial(parts.decode, typical, multimask=False),
+        }
         time = seconds({"encode": parts.encode, **decodes}, rounds=1)
         step = time["encode"] + time["first"] + options.corrections * time["typical"]
         for name, simulation in simulated.items():

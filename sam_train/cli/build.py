@@ -113,19 +113,18 @@ def require_unseen(checkpoint: Path, source: Source, split: str) -> None:
     Raises:
         InputError: If there are any.
     """
-    seen = _read(checkpoint)["sam_train"].get("identities")
+    seen = _read(checkpoint)["sam_train"].get("images")
     if seen is None:
         raise InputError(f"checkpoint={checkpoint}: made by an earlier version, which cannot say what it has seen")
     before = {"test": ("train", "val"), "val": ("train",), "train": ()}[split]
     for name in before:
         if count := int(torch.isin(image_keys(source), seen[name]).sum()):
-            of_val = (
-                "evaluation.split=val scores them as what they are; or l" if (split, name) == ("test", "val") else "L"
-            )
+            remedy = "Leave data settings as in training (data.root alone may change), or give images it has not seen."
+            if name == "val":
+                remedy += " evaluation.split=val scores validation images as what they are."
             raise InputError(
                 f"evaluation.split={split}: {count} of {len(source)} images were in the {name} split that {checkpoint} "
-                f"was trained with. {of_val}eave data settings as in training (data.root alone may change), or give "
-                "images that it has not seen"
+                f"was trained with. {remedy}"
             )
 
 
@@ -136,7 +135,7 @@ def record(config: DictConfig, base: str, data: SegmentationData, is_first: bool
     the images.
     """
     return {
-        "identities": {name: image_keys(data.splits[name]) for name in ("train", "val")} if is_first else {},
+        "images": {name: image_keys(data.splits[name]) for name in ("train", "val")} if is_first else {},
         "config": OmegaConf.to_container(config, resolve=True),
         "base": base,
         "versions": {"python": platform.python_version(), **{name: version(name) for name in VERSIONS}},

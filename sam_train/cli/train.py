@@ -52,9 +52,10 @@ def _train(config: DictConfig) -> None:
     _quiet()
     _make_absolute(config)
     run_dir = Path(HydraConfig.get().runtime.output_dir)
+    # What is quickly known to be wrong is told before what takes time.
+    simulator, loss, optimization = (instantiate(config[part]) for part in ("prompts", "loss", "optim"))
     base = fingerprint(base_model(config))
     model = tuned_model(config)
-    simulator, loss, optimization = (instantiate(config[part]) for part in ("prompts", "loss", "optim"))
     trainer = _trainer(config)
     if HydraConfig.get().mode == RunMode.MULTIRUN and _starts_processes(trainer):
         raise InputError(
@@ -70,7 +71,7 @@ def _train(config: DictConfig) -> None:
     task = ImageTask(model, simulator, loss, optimization, description, keep_base)
     if trainer.is_global_zero:
         Console().print(trained_table(model))
-        _tell_validation(len(data.splits["val"]), config.loader.max_val_images)
+        _tell_validation(len(data.splits["val"]), data.loading.max_val_images)
     if resumed is None:
         trainer.validate(task, data, verbose=False)
     trainer.fit(task, data, ckpt_path=resumed, weights_only=True)
@@ -84,18 +85,17 @@ def _tell_validation(number: int, limit: int | None) -> None:
     from rich.console import Console
 
     if limit is not None and number > limit:
-        Console().print(f"validation: {limit} of {number} images, evenly spread (loader.max_val_images)")
+        Console().print(f"validation: {limit} of {number} images, always the same (loader.max_val_images)")
 
 
 def _make_absolute(config: DictConfig) -> None:
     """Have weights and data found again from any other folder."""
     from sam_train.checkpoints.reading import SHIPPED
 
-    weights = str(config.model.weights)
-    if weights not in SHIPPED and Path(weights).expanduser().exists():
-        config.model.weights = str(Path(weights).expanduser().absolute())
-    if OmegaConf.select(config, "data.root") is not None:
-        config.data.root = str(Path(config.data.root).expanduser().absolute())
+    for part, key in (("model", "weights"), ("data", "root")):
+        name = OmegaConf.select(config, f"{part}.{key}")
+        if isinstance(name, str) and name not in SHIPPED and Path(name).expanduser().exists():
+            config[part][key] = str(Path(name).expanduser().absolute())
 
 
 def _starts_processes(trainer: Trainer) -> bool:
@@ -122,13 +122,12 @@ def _quiet() -> None:
 def _trainer(config: DictConfig) -> Trainer:
     import torch
     from hydra.utils import instantiate
-    from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
     from sam_train.structures import InputError
     from sam_train.tasks.callbacks import LastValidation
     from sam_train.tasks.memory_planner import MemoryPlanner
 
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = {"plugins": cluster()}
     if str(config.trainer.precision) in ("16-true", "bf16-true"):
         raise InputError(
             f"trainer.precision={config.trainer.precision} rounds the weights themselves, and small updates are lost; "
@@ -142,8 +141,6 @@ def _trainer(config: DictConfig) -> Trainer:
     if config.trainer.precision == "auto":
         bf16 = is_cuda and torch.cuda.is_bf16_supported(including_emulation=False)
         settings["precision"] = "bf16-mixed" if bf16 else "32-true"
-    if SLURMEnvironment.detect():  # its own checkpoints would be taken up unasked, past all that resume checks
-        settings["plugins"] = [SLURMEnvironment(auto_requeue=False)]
     callbacks: list[Any] = [LastValidation()]
     callbacks += [instantiate(callback) for callback in config.callbacks.values() if callback is not None]
     if "cache" in config:
@@ -155,6 +152,18 @@ def _trainer(config: DictConfig) -> Trainer:
     if trainer.world_size > 1 and "strategy" not in lightning_settings:
         raise InputError(f"trainer.devices={config.trainer.devices}: for several devices add trainer=ddp")
     return trainer
+
+
+def cluster() -> list[Any]:
+    """Lightning's view of SLURM, where that starts the processes, without checkpoints of its own.
+
+    These would be taken up unasked by whatever is started next in their folder, past all that resuming checks.
+    """
+    from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+    from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+
+    is_slurm = SLURMEnvironment.detect() and not TorchElasticEnvironment.detect()
+    return [SLURMEnvironment(auto_requeue=False)] if is_slurm else []
 
 
 def _wandb_run(config: DictConfig) -> dict[str, str]:
@@ -185,14 +194,18 @@ def _resume_point(config: DictConfig, description: dict[str, Any]) -> Path | Non
     if not path.is_file():
         raise InputError(f"resume={config.resume}: no last.ckpt there; name the folder of an interrupted run")
     then = torch.load(path, map_location="cpu", weights_only=True)["sam_train"]
+    if "images" not in then:
+        raise InputError(f"resume={config.resume}: that run was begun with an earlier version; start anew")
     now = OmegaConf.to_container(config, resolve=True)
     assert isinstance(now, dict)
     for part in ("model", "tuning", "prompts", "loss", "optim", "seed", "data", "loader", "callbacks"):
         before, after = then["config"][part], now[part]
         if part == "callbacks":  # of these, only a moving average changes what is trained and kept
             before, after = before.get("average"), after.get("average")
-        if part == "loader":  # what it yields does not depend on who prepares it
-            before, after = ({**settings, "num_workers": None} for settings in (before, after))
+        # What is loaded does not depend on who prepares it; images and weights are known by their contents, not place.
+        free = {"loader": "num_workers", "data": "root", "model": "weights"}.get(part)
+        if free is not None:
+            before, after = ({**settings, free: None} for settings in (before, after))
         if before != after:
             raise InputError(
                 f"resume={config.resume}: that run had {part}={before}, this command has {after}; "
@@ -200,10 +213,8 @@ def _resume_point(config: DictConfig, description: dict[str, Any]) -> Path | Non
             )
     if then["base"] != description["base"]:
         raise InputError(f"resume={config.resume}: model.weights={config.model.weights} are not the run's own")
-    if "plan" not in then:
-        raise InputError(f"resume={config.resume}: that run was begun with an earlier version; start anew")
     _require_same_training(config, then["config"])
-    _require_same_images(config, then["identities"], description["identities"])
+    _require_same_images(config, then["images"], description["images"])
     if then["devices"] != description["devices"]:
         raise InputError(
             f"resume={config.resume}: that run had {then['devices']} devices in all, this command has "

@@ -30,8 +30,8 @@ class Loading:
         batch_size: Images a step on each device.
         max_objects: Objects of an image that train in one step, chosen anew each epoch.
         min_area: Objects with fewer pixels than this in the model's input are left out, in training and evaluation.
-        max_val_images: During training at most this many images are validated each time, spread evenly over the
-            split's; None for all. The final report is always of all.
+        max_val_images: During training at most this many of the validation images are looked at, always the same;
+            None for all. The final report is always of all.
         num_workers: Loading processes of each device; None for as many as there are processors to spare, up to 8.
         augmentation: Changes to training images; None for none.
     """
@@ -53,8 +53,14 @@ class Loading:
         """Loading processes of each of this many devices, all of one machine."""
         if self.num_workers is not None:
             return self.num_workers
-        has_own_share = "SLURM_CPUS_PER_TASK" in os.environ  # each process may run on its own processors only
+        has_own_share = os.environ.get("SLURM_NTASKS_PER_NODE") == str(num_devices)  # one task of SLURM for each
         return max(1, min(8, num_processors() // (1 if has_own_share else num_devices) - 1))
+
+
+def _leave_process_group(worker: int) -> None:
+    """Have signals to the group, as a cluster sends at a job's end, reach the process that saves, not this one."""
+    if hasattr(os, "setpgrp"):
+        os.setpgrp()
 
 
 class SegmentationData(LightningDataModule):
@@ -146,6 +152,7 @@ class SegmentationData(LightningDataModule):
         num_workers = self._workers()
         return {
             "num_workers": num_workers,
+            "worker_init_fn": _leave_process_group,
             "persistent_workers": persistent and num_workers > 0,
             "pin_memory": torch.cuda.is_available(),
         }

@@ -18,6 +18,7 @@ from sam_train.data.splits import SPLITS, assign_splits
 from sam_train.structures import InputError
 
 _FRACTIONS = (0.7, 0.15, 0.15)
+_SPLIT_WORDS = ("train", "training", "val", "valid", "validation", "dev", "test", "testing")
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,20 @@ class FolderData:
             return read_split_column(root, self.split_column, pairs, self.images)
         if has_lists(root):
             return read_lists(root, pairs, self.images)
+        if tuple(self.split) == _FRACTIONS:
+            _refuse_other_words(root, pairs)
         return assign_splits(groups, self.split, self.split_seed)
+
+
+def _refuse_other_words(root: Path, pairs: Sequence[Pair]) -> None:
+    """Shares would mix what folders such as ``Training`` keep apart."""
+    folders = {pair.stem.split("/")[0] for pair in pairs if "/" in pair.stem}
+    if words := sorted(folder for folder in folders if folder.casefold() in _SPLIT_WORDS):
+        raise InputError(
+            f"{root}: images lie in folders called {', '.join(words)}. If these are splits, call them "
+            f"{', '.join(SPLITS)}, or say with lists or data.split_column what each image is for; if they are not, "
+            "give shares of your own, such as data.split=[0.8,0.1,0.1]"
+        )
 
 
 def _matches(pattern: str, pairs: Sequence[Pair]) -> list[str]:

@@ -16,8 +16,6 @@ from sam_train.data.source import Split
 from sam_train.data.splits import SPLITS
 from sam_train.structures import InputError
 
-_WORDS = ("train", "training", "val", "valid", "validation", "dev", "test", "testing")  # in whatever case
-
 
 @dataclass(frozen=True)
 class Pair:
@@ -82,8 +80,8 @@ def _folders(root: Path, images: str, masks: str) -> Iterator[tuple[Split | None
         if image_folder.is_relative_to(mask_folder) or mask_folder.is_relative_to(image_folder):
             raise InputError(f"data.images={images} and data.masks={masks} overlap; give each its own folder")
         ready = _ready_split(image_folder, Path())
-        loose = [path for path in image_folder.iterdir() if path.suffix.lower() in SUFFIXES] if ready else []
-        if loose:
+        loose = [path for path in image_folder.iterdir() if path.suffix.lower() in SUFFIXES and path.name[0] != "."]
+        if ready and loose:
             raise InputError(
                 f"{image_folder} holds the split folders {', '.join(ready)} and also images of its own, such as "
                 f"{loose[0].name}; move each into one of these folders, or elsewhere"
@@ -105,9 +103,6 @@ def _ready_split(parent: Path, below: Path) -> list[Split]:
     """The splits that have a folder of their own."""
     names = {folder.name for folder in parent.iterdir() if (folder / below).is_dir() and folder.name[0] != "."}
     ready: list[Split] = [split for split in SPLITS if split in names]
-    other_words = sorted(name for name in names if name.casefold() in _WORDS and name not in ready)
-    if other_words and not ready:
-        raise InputError(f"{parent} holds {_some(other_words)}; if these are splits, call them {', '.join(SPLITS)}")
     if others := sorted(names.difference(ready)) if ready else []:
         raise InputError(
             f"{parent} holds the split folders {', '.join(ready)} and also {_some(others)}; "

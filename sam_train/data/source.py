@@ -55,7 +55,7 @@ class Source(ABC):
         return f"{self.ids[index]}: {self.fingerprint(index)}"
 
     def some(self, number: int) -> Source:
-        """Up to this many of the images, evenly spread over their order; the source itself if it has no more."""
+        """Up to this many of the images, always the same, in order; the source itself if it has no more."""
         return self if len(self) <= number else _Some(self, number)
 
     def problems(self, index: int) -> list[str]:
@@ -64,12 +64,13 @@ class Source(ABC):
 
 
 class _Some(Source):
-    """Some images of another source."""
+    """Some images of another source, chosen as if at random: even steps could meet the first slice of every volume."""
 
     def __init__(self, source: Source, number: int) -> None:
         self.source = source
-        self.indices = [place * len(source) // number for place in range(number)]
-        self.ids = [source.ids[index] for index in self.indices]
+        order = torch.randperm(len(source), generator=torch.Generator().manual_seed(0))
+        self.indices: list[int] = order[:number].sort().values.tolist()
+        self.ids = tuple(source.ids[index] for index in self.indices)
 
     def read(self, index: int, choose: Choose = all_objects, with_image: bool = True) -> Sample:
         """See :meth:`Source.read`."""

@@ -19,9 +19,8 @@ from sam_train.structures import Batch, ImageFeatures, Prompts
 
 # What bounds memory on images with hundreds of objects or millions of pixels, and changes no result:
 OBJECTS_AT_ONCE = 64  # decoded together
-PIXELS_AT_ONCE = (
-    1 << 25
-)  # of logits at the original size, 128 MB, and eight times as many of masks; one object at least
+# Of logits at the original size, 128 MB, and eight times as many of masks; one object's at least.
+PIXELS_AT_ONCE = 1 << 25
 
 T = TypeVar("T")
 

@@ -40,11 +40,13 @@ class BestCheckpoint(ModelCheckpoint):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Know what was best so far, where it lies now."""
         state = {**state_dict, "dirpath": self.dirpath}
-        if state["best_model_path"]:
-            best = str(Path(str(self.dirpath), Path(state["best_model_path"]).name))
-            state |= {"best_model_path": best, "kth_best_model_path": best}
-            state["best_k_models"] = dict.fromkeys([best], state["best_model_score"])
+        for key in ("best_model_path", "kth_best_model_path", "last_model_path"):
+            state[key] = self._here(state[key])
+        state["best_k_models"] = {self._here(path): score for path, score in state["best_k_models"].items()}
         super().load_state_dict(state)
+
+    def _here(self, path: str) -> str:
+        return path and str(Path(str(self.dirpath), Path(path).name))
 
 
 class ResumePoint(Checkpoint):

@@ -171,7 +171,8 @@ class ImageTask(LightningModule):
         if not means:
             raise InputError(
                 "no validation image has an object as large as loader.min_area asks (in pixels of the model's input): "
-                "lower it, raise model.image_size, or give validation images with larger objects"
+                "lower it, raise model.image_size, look at more images (loader.max_val_images=null), or give "
+                "validation images with larger objects"
             )
         for prompt, values in means.items():
             self.log(f"val/iou_{prompt}", values["iou"])

@@ -126,27 +126,32 @@ def test_an_image_without_objects_leaves_its_place_to_any_other():
     assert EvalDataset(SquaresSource(), SAM, 4)[0].num_objects == 0
 
 
-def test_some_images_of_a_source_are_spread_over_it():
-    source = SquaresSource(10)
-    some = source.some(4)
-    assert list(some.ids) == ["squares/0", "squares/2", "squares/5", "squares/7"]
-    assert some.read(2).id == "squares/5"
-    assert some.identity(2) == source.identity(5)
-    assert source.some(10) is source
+def test_some_images_of_a_source_are_always_the_same_and_in_no_step():
+    source = SquaresSource(640)
+    some = source.some(10)
+    places = [source.ids.index(name) for name in some.ids]
+    assert list(source.some(10).ids) == list(some.ids)
+    assert places == sorted(places)
+    assert len({place % 64 for place in places}) > 5
+    assert some.read(2).id == source.ids[places[2]]
+    assert some.identity(2) == source.identity(places[2])
+    assert source.some(640) is source
 
 
-def test_training_validates_some_and_the_report_all(monkeypatch):
+def test_training_validates_some_and_the_report_all():
     loading = Loading(num_workers=0, max_val_images=2)
     data = SegmentationData({"val": SquaresSource(6)}, SAM, loading, 0)
-    assert [name for batch in data.val_dataloader() for name in batch.ids] == ["squares/0", "squares/3"]
+    assert [name for batch in data.val_dataloader() for name in batch.ids] == list(SquaresSource(6).some(2).ids)
     assert sum(len(batch.ids) for batch in data.eval_dataloader("val")) == 6
 
 
 def test_loading_processes_share_a_machine_but_not_what_slurm_gave_each(monkeypatch):
     monkeypatch.setattr(datamodule, "num_processors", lambda: 8)
-    monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
+    monkeypatch.delenv("SLURM_NTASKS_PER_NODE", raising=False)
     assert Loading().workers(4) == 1
-    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "8")
+    monkeypatch.setenv("SLURM_NTASKS_PER_NODE", "1")
+    assert Loading().workers(4) == 1
+    monkeypatch.setenv("SLURM_NTASKS_PER_NODE", "4")
     assert Loading().workers(4) == 7
 
 

@@ -407,9 +407,9 @@ MISTAKES = {
         "split folders train and also valid",
     ),
     "split folders in other words": (
-        lambda root: [make_folder(root / "images" / split, {"1": two_objects()}) for split in ("Training", "dev")],
+        lambda root: make_folder(root, {f"{split}/1": two_objects() for split in ("Training", "dev")}),
         {},
-        "holds Training, dev; if these are splits, call them train, val, test",
+        "called Training, dev. If these are splits, call them train, val, test, or",
     ),
     "images beside split folders": (
         lambda root: [make_folder(root, {f"{split}/1": two_objects()}) for split in ("train", "val", "test")],

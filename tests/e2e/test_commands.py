@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from lightning import Callback
 from PIL import Image
 
 from sam_train.cli import compose
+from sam_train.cli.train import cluster
 from tests.e2e.commands import SMALL, run
 
 ROOT = Path(__file__).parents[2]
@@ -277,7 +279,7 @@ def test_training_images_are_recognised_in_another_layout(tmp_path, monkeypatch,
     assert "3 of 3 images were in the train split" in capsys.readouterr().err
     with pytest.raises(SystemExit), pytest.warns(UserWarning, match="no images for the test"):
         run("evaluate", monkeypatch, f"checkpoint={tmp_path}/run/best.ckpt", f"hydra.run.dir={tmp_path}/again")
-    assert "evaluation.split=val scores them as what they are" in capsys.readouterr().err
+    assert "evaluation.split=val scores validation images as what they are" in capsys.readouterr().err
 
 
 def test_resuming_with_other_images_is_refused(tmp_path, monkeypatch, capsys):
@@ -301,6 +303,37 @@ def test_weights_and_data_are_found_again_from_any_folder(tmp_path, monkeypatch)
     config = torch.load(tmp_path / "run" / "best.ckpt", weights_only=True)["sam_train"]["config"]
     assert config["data"]["root"] == f"{tmp_path}/squares"
     assert config["model"]["weights"] == "sam2_nano"
+    (tmp_path / "squares").rename(tmp_path / "moved")  # images are known by their contents
+    run("train", monkeypatch, *short, "data=folder", "data.root=moved", "trainer.max_steps=5", f"resume={tmp_path}/run")
+    assert torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["global_step"] == 5
+
+
+def test_the_end_of_a_job_leaves_what_to_go_on_from(tmp_path):
+    """A cluster signals the whole group, loading processes included."""
+    long = [argument for argument in SMALL if not argument.startswith(("loader.num_workers", "trainer.max_steps"))]
+    settings = ["loader.num_workers=1", "trainer.max_steps=100000", "trainer.val_check_interval=100000"]
+    command = [sys.executable, "train.py", *long, *settings, f"hydra.run.dir={tmp_path}"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True, **pipes) as job:
+        for _ in range(1000):
+            if list(tmp_path.glob("metrics/*/metrics.csv")) or job.poll() is not None:
+                break
+            time.sleep(0.1)
+        os.killpg(job.pid, signal.SIGTERM)
+        _, errors = job.communicate(timeout=100)
+    assert "stopped; go on with the same command" in errors, errors[-2000:]
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] > 0
+
+
+def test_slurm_keeps_no_checkpoints_of_its_own_and_torchrun_goes_first(monkeypatch):
+    for name, value in {"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2", "SLURM_JOB_NAME": "train"}.items():
+        monkeypatch.setenv(name, value)
+    (environment,) = cluster()
+    assert not environment.auto_requeue
+    for name, value in {"TORCHELASTIC_RUN_ID": "1", "RANK": "0", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    assert cluster() == []
 
 
 def test_a_run_without_a_best_checkpoint_reports_on_its_last(tmp_path, monkeypatch):

@@ -100,11 +100,13 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(tmp_path, stop_at, sav
 def test_the_best_stays_the_best_where_a_run_is_resumed_in_another_place(tmp_path):
     first, second = BestCheckpoint(tmp_path / "there"), BestCheckpoint(tmp_path / "here")
     first.best_model_path, first.best_model_score = str(tmp_path / "there" / "best.ckpt"), torch.tensor(0.9)
-    first.kth_value, first.best_k_models = first.best_model_score, {first.best_model_path: first.best_model_score}
+    first.kth_best_model_path, first.kth_value = str(tmp_path / "there" / "next.ckpt"), torch.tensor(0.8)
+    first.best_k_models = {first.best_model_path: torch.tensor(0.9), first.kth_best_model_path: torch.tensor(0.8)}
     second.load_state_dict(first.state_dict())
-    assert second.best_model_path == str(tmp_path / "here" / "best.ckpt")
-    assert second.best_model_score == second.kth_value == 0.9
-    assert second.best_k_models == {second.best_model_path: 0.9}
+    best, following = (str(tmp_path / "here" / name) for name in ("best.ckpt", "next.ckpt"))
+    assert (second.best_model_path, second.kth_best_model_path) == (best, following)
+    assert (second.best_model_score, second.kth_value) == (torch.tensor(0.9), torch.tensor(0.8))
+    assert second.best_k_models == {best: torch.tensor(0.9), following: torch.tensor(0.8)}
 
 
 @pytest.mark.parametrize(

@@ -52,11 +52,12 @@ def attend_through_channels(
     """
     height, width = rows.shape[-1], columns.shape[-1]
     cell = torch.arange(height * width, device=q.device)
-    place = torch.cat([F.one_hot(cell // width, height), F.one_hot(cell % width, width)], dim=-1).to(k.dtype)
-    # Flash attention wants all of one width, and fused kernels want it even: channels of zeros change nothing.
+    # Flash attention wants all of one width, and fused kernels a multiple of 8: channels of zeros change nothing.
     padding = -(q.shape[-1] + height + width) % 8
-    wide_q = F.pad(torch.cat([q, rows, columns], dim=-1), (0, padding))
-    wide_k = F.pad(torch.cat([k, place.expand(len(k), -1, -1)], dim=-1), (0, padding))
+    place = torch.cat([F.one_hot(cell // width, height), F.one_hot(cell % width, width)], dim=-1).to(k.dtype)
+    place = F.pad(place, (0, padding))
+    wide_q = torch.cat([q, rows, columns, q.new_zeros(*q.shape[:2], padding)], dim=-1)
+    wide_k = torch.cat([k, place.expand(len(k), -1, -1)], dim=-1)
     wide_v = F.pad(v, (0, height + width + padding))
     out = F.scaled_dot_product_attention(wide_q[None], wide_k[None], wide_v[None], scale=1.0)
     return out[0, ..., : v.shape[-1]]

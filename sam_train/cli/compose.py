@@ -87,7 +87,7 @@ def _mistake(error: BaseException | None) -> str | None:
                 f"model.image_size or tuning.checkpoint_activations=true ({message.partition('. ')[0]})"
             )
         if isinstance(error, MissingMandatoryValue):
-            return f"{error.full_key}: not given, and nothing is the default; add {error.full_key}=..."
+            return f"{error.full_key}: not given; add {error.full_key}=..."
         if isinstance(error, InputError):
             # One of a loading process begins with "Caught" and quotes the traceback.
             return message.rpartition("Error: ")[2].strip() if message.startswith("Caught ") else message
@@ -119,7 +119,9 @@ def _check_overrides(name: str, arguments: list[str]) -> None:
             parsed += parser.parse_overrides([argument])
         except HydraException:
             key, separator, value = argument.partition("=")
-            if not separator or value[:1] in tuple("[{\"'"):
+            if not separator:
+                _fail(f"{argument}: not key=value; a value with a space wants quotes: 'data.root=my data'")
+            if value[:1] in tuple("[{\"'"):
                 return  # Hydra says what it does not understand
             _fail(f"{argument}: values with other signs than letters, digits and -_./ want quotes: '{key}=\"{value}\"'")
     # Hydra, too, composes what does not vary on its own before it sweeps.
@@ -134,21 +136,39 @@ def _check_overrides(name: str, arguments: list[str]) -> None:
             hydra.compose(name, overrides)
         except HydraException as error:
             message = str(error).split("\n", 1)[0]
-            near = _nearest(overrides, [*_keys(hydra.compose(name))], choices())
-            _fail(f"{message}\nnearest: {', '.join(near)}" if near else message)
+            chosen = [override for override in overrides if override in choices()]
+            near = _nearest(overrides, [*_keys(hydra.compose(name, chosen))])
+            _fail(f"{message}\n{near}" if near else message)
 
 
-def _nearest(overrides: list[str], keys: list[str], choices: list[str]) -> list[str]:
+def _nearest(overrides: list[str], keys: list[str]) -> str:
     """What the first override that names nothing may have meant."""
-    groups = {choice.split("=")[0] for choice in choices}
+    groups = dict.fromkeys(choice.split("=")[0] for choice in choices())
     for override in overrides:
         key = _key(override)
+        group, _, rest = key.partition(".")
+        near: list[str] = []
         if key in groups:
-            if "=" in override and override not in choices:
-                return difflib.get_close_matches(override, choices, n=3, cutoff=0.5)
+            if "=" not in override or override in choices():
+                continue
+            near = difflib.get_close_matches(override, choices(), n=3, cutoff=0.5)
         elif key not in keys and not key.startswith("hydra."):
-            return difflib.get_close_matches(key, [*keys, *groups], n=3, cutoff=0.5)
-    return []
+            if owners := [choice for choice in choices() if choice.startswith(f"{group}=") and _has(choice, rest)]:
+                return f"{key} belongs to {' or '.join(owners)}: add that"
+            named = dict.fromkeys(key for key in (*keys, *groups) if not key.endswith("_target_"))
+            near = difflib.get_close_matches(key, named, n=3, cutoff=0.5)
+            beside = [name for name in named if name.rpartition(".")[0] == key.rpartition(".")[0] != ""]
+            near += [name for name in beside if name not in near][: 8 - len(near)]
+        else:
+            continue
+        return f"nearest: {', '.join(near)}" if near else ""
+    return ""
+
+
+def _has(choice: str, key: str) -> bool:
+    """Whether a choice of the package has a key of this name."""
+    group, _, name = choice.partition("=")
+    return key.partition(".")[0] in list(OmegaConf.load(CONFIGS / group / f"{name}.yaml"))
 
 
 def _key(override: str) -> str:

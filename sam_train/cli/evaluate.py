@@ -37,6 +37,7 @@ def evaluate(config: DictConfig) -> None:
     data = segmentation_data(trained, base_model(trained), {config.evaluation.split})
     require_unseen(checkpoint, data.splits[config.evaluation.split], config.evaluation.split)
     run_dir = Path(HydraConfig.get().runtime.output_dir)
+    _tell_split(data, config.evaluation.split)
     report_on(checkpoint, trained, data, config.evaluation, run_dir, device)
 
 
@@ -59,6 +60,19 @@ def _data(config: DictConfig, trained: DictConfig, checkpoint: Path) -> DictConf
     for key in (name.removeprefix("data.") for name in typed if name.startswith("data.")):
         OmegaConf.update(data, key, OmegaConf.select(config.data, key))
     return data
+
+
+def _tell_split(data: SegmentationData, split: str) -> None:
+    """Say so if only a part of the images is looked at."""
+    from rich.console import Console
+
+    numbers = {name: len(source) for name, source in data.splits.items()}
+    if len({id(source) for source in data.splits.values()}) > 1:
+        others = ", ".join(f"{number} {name}" for name, number in numbers.items() if name != split)
+        Console(highlight=False).print(
+            f"{numbers[split]} images of {split}; {others} are not looked at, as data.split or split folders say",
+            markup=False,
+        )
 
 
 def report_on(

@@ -23,6 +23,7 @@ def export(config: DictConfig) -> None:
     from sam_train.checkpoints import save_adapters, save_checkpoint
     from sam_train.cli.build import load_pair, trained_config
     from sam_train.models.presets import PRESETS
+    from sam_train.models.sam.sam import Sam
     from sam_train.structures import InputError
     from sam_train.tuning.lora import merged_state_dict
 
@@ -38,7 +39,14 @@ def export(config: DictConfig) -> None:
     else:
         save_checkpoint(tuned, config.path, config.format, merged_state_dict(tuned))
     console = Console(soft_wrap=True, highlight=False)
-    console.print(f"{trained.model.preset}  {Path(config.path).absolute()}", markup=False)
+    path = Path(config.path).absolute()
+    name = "SamModel" if isinstance(tuned, Sam) else "Sam2Model"
+    opened = {
+        "huggingface": f'transformers.{name}.from_pretrained("{path}")',
+        "peft": f'peft.PeftModel.from_pretrained(base, "{path}"), base being the untuned {name}',
+        "meta": "the official code, or model.weights= of the next training",
+    }
+    console.print(f"{trained.model.preset}  {path}\nopens in {opened[config.format]}", markup=False)
     size = tuned.preprocessing.image_size
     if config.format != "huggingface" and size != PRESETS[trained.model.preset].preprocessing.image_size:
         console.print(f"tuned at an input of {size} px, which format={config.format} cannot say: resize images to that")

@@ -7,6 +7,7 @@ import math
 import signal
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,8 @@ from sam_train.cli.compose import run
 if TYPE_CHECKING:
     from lightning import Trainer
     from torch import Tensor
+
+    from sam_train.data.datamodule import SegmentationData
 
 
 def main() -> None:
@@ -71,21 +74,29 @@ def _train(config: DictConfig) -> None:
     task = ImageTask(model, simulator, loss, optimization, description, keep_base)
     if trainer.is_global_zero:
         Console().print(trained_table(model))
-        _tell_validation(len(data.splits["val"]), data.loading.max_val_images)
+        _tell_data(data)
     if resumed is None:
         trainer.validate(task, data, verbose=False)
     trainer.fit(task, data, ckpt_path=resumed, weights_only=True)
     best = getattr(trainer.checkpoint_callback, "best_model_path", "")  # with callbacks.best=null nothing keeps it
     checkpoint = Path(best or run_dir / "last.ckpt")
-    report_on(checkpoint, config, data, config.evaluation, run_dir, trainer.strategy.root_device)
+    try:
+        report_on(checkpoint, config, data, config.evaluation, run_dir, trainer.strategy.root_device)
+    except KeyboardInterrupt:
+        message = f"stopped; the model is {checkpoint}, and sam-evaluate checkpoint={checkpoint} makes the report"
+        Console(stderr=True, soft_wrap=True, highlight=False).print(message, markup=False)
+        raise SystemExit(1) from None
 
 
-def _tell_validation(number: int, limit: int | None) -> None:
-    """Say if training validates some of the images only."""
+def _tell_data(data: SegmentationData) -> None:
+    """Say how many images there are for what, and if training validates some of them only."""
     from rich.console import Console
 
-    if limit is not None and number > limit:
-        Console().print(f"validation: {limit} of {number} images, always the same (loader.max_val_images)")
+    numbers = {split: len(source) for split, source in data.splits.items()}
+    limit = data.loading.max_val_images
+    some = f"; of val {limit} during training (loader.max_val_images)" if (limit or math.inf) < numbers["val"] else ""
+    counted = ", ".join(f"{number} {split}" for split, number in numbers.items())
+    Console(highlight=False).print(f"images: {counted}{some}", markup=False)
 
 
 def _make_absolute(config: DictConfig) -> None:
@@ -207,9 +218,10 @@ def _resume_point(config: DictConfig, description: dict[str, Any]) -> Path | Non
         if free is not None:
             before, after = ({**settings, free: None} for settings in (before, after))
         if before != after:
+            differing = "; ".join(_differences(part, before, after))
             raise InputError(
-                f"resume={config.resume}: that run had {part}={before}, this command has {after}; "
-                "repeat the command it was started with"
+                f"resume={config.resume}: that run had other settings: {differing}. Repeat the command it was started "
+                f"with (settings in {config.resume}/.hydra/overrides.yaml)"
             )
     if then["base"] != description["base"]:
         raise InputError(f"resume={config.resume}: model.weights={config.model.weights} are not the run's own")
@@ -222,6 +234,15 @@ def _resume_point(config: DictConfig, description: dict[str, Any]) -> Path | Non
         )
     description["plan"] = then["plan"]
     return path
+
+
+def _differences(name: str, before: Any, after: Any) -> Iterator[str]:
+    """What two parts of a configuration do not have in common, key by key."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        for key in before | after:
+            yield from _differences(f"{name}.{key}", before.get(key), after.get(key))
+    elif before != after:
+        yield f"{name} was {before}, is {after}"
 
 
 def _require_same_training(config: DictConfig, then: dict[str, Any]) -> None:

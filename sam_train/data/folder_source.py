@@ -14,13 +14,14 @@ import torch
 from jaxtyping import Float, Int, Integer, UInt8
 from torch import Tensor
 
-from sam_train.data.check import problem
+from sam_train.data.check import DOUBTFUL, problem
 from sam_train.data.image_io import read_image, read_labels, read_mask
 from sam_train.data.pairing import Pair
 from sam_train.data.source import Choose, Source, all_objects
 from sam_train.structures import InputError, Sample
 
 Objects = Literal["labels", "binary", "components"]
+_MANY_PIECES = 5  # one object rarely has as many, even behind others
 _BYTES_OF_AN_END = 1 << 16  # by which a copy of a file is recognised
 
 
@@ -106,6 +107,13 @@ class FolderSource(Source):
                         "data.check=false if they are objects"
                     )
                     found.append(problem("soft edges", path, what, remedy))
+                if self.objects == "labels" and not pair.per_object and (count := _num_pieces(pixels)) >= _MANY_PIECES:
+                    what = f"{count} separate pieces have the same number, so that they count as one object"
+                    remedy = (
+                        "set data.objects=components if each piece is an object, or data.objects=binary if all are one "
+                        "(data.check=false takes them as they are)"
+                    )
+                    found.append(problem(DOUBTFUL, path, what, remedy))
             except InputError as error:
                 found.append(str(error))
         return found
@@ -137,8 +145,8 @@ class FolderSource(Source):
                 pixels = _components(pixels)
         if image is not None and pixels.shape != image.shape[-2:]:
             sizes = "{} x {}, but {} is {} x {} (height x width)".format(*pixels.shape, pair.image, *image.shape[-2:])
-            turned = ", turned by its EXIF orientation" if pixels.shape == image.shape[:0:-1] else ""
-            remedy = "give the mask the image's size (resize with nearest neighbour, or rotate)"
+            turned = ", the same turned by a quarter" if pixels.shape == image.shape[:0:-1] else ""
+            remedy = "give the mask the image's size (resize with nearest neighbour, or rotate as its EXIF tag says)"
             raise InputError(problem("size mismatch", path, sizes + turned, remedy))
         return pixels
 
@@ -166,6 +174,15 @@ def _objects(labels: np.ndarray) -> tuple[Float[Tensor, "n"], Int[Tensor, "n"]]:
         values, areas = np.unique(labels, return_counts=True)
     objects = values > 0
     return torch.from_numpy(areas[objects]).float(), torch.from_numpy(values[objects].astype(np.int64))
+
+
+def _num_pieces(labels: Int[np.ndarray, "h w"] | UInt8[np.ndarray, "h w"]) -> int:
+    """Of the one object of a label image how many connected pieces there are; 0 if it has several or a main piece."""
+    areas = _objects(labels)[0]
+    if len(areas) != 1:
+        return 0
+    pieces = np.bincount(_components((labels > 0).view(np.uint8)).ravel())[1:]
+    return len(pieces) if 2 * pieces.max() < areas[0] else 0
 
 
 def _num_soft(labels: Int[np.ndarray, "h w"] | UInt8[np.ndarray, "h w"]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import time
 from pathlib import Path
 from types import FrameType
@@ -10,7 +11,7 @@ from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint, TQDMProgressBar
 from rich.console import Console
 
 from sam_train.inference.interaction import encode
@@ -20,6 +21,7 @@ from sam_train.structures import Batch
 from sam_train.tasks.image import ImageTask
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+LINES_EVERY = 50  # steps, where progress goes to a file
 
 
 class LastValidation(Callback):
@@ -140,6 +142,39 @@ def _validation_is_due(trainer: Trainer, batch_idx: int) -> bool:
     every = trainer.val_check_batch
     is_due = trainer.should_stop or (every is not None and (batch_idx + 1) % every == 0)
     return trainer.enable_validation and is_due
+
+
+class RunProgress(TQDMProgressBar):
+    """One bar for the whole run instead of one for each epoch, which may have two batches; rare lines in a file."""
+
+    def __init__(self) -> None:
+        super().__init__(refresh_rate=1 if sys.stdout.isatty() else LINES_EVERY)
+
+    def get_metrics(
+        self, trainer: Trainer, pl_module: LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
+        """Without the number of the logger's folder."""
+        return {name: value for name, value in super().get_metrics(trainer, pl_module).items() if name != "v_num"}
+
+    def on_train_start(self, *_: Any) -> None:
+        """Begin where the run is."""
+        super().on_train_start()
+        bar = self.train_progress_bar
+        bar.total, bar.initial = int(self.trainer.estimated_stepping_batches), self.trainer.global_step
+
+    def on_train_epoch_start(self, trainer: Trainer, *_: Any) -> None:
+        """Say which it is; the bar goes on."""
+        self.train_progress_bar.n = trainer.global_step
+        self.train_progress_bar.set_description(f"Training, epoch {trainer.current_epoch}")
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Count the optimiser's steps."""
+        step = trainer.global_step
+        if self._should_update(step, self.train_progress_bar.total):
+            self.train_progress_bar.n = step
+            self.train_progress_bar.set_postfix(self.get_metrics(trainer, pl_module))
 
 
 class ValidationOverlays(Callback):

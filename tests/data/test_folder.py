@@ -6,6 +6,7 @@ import random
 import re
 import shutil
 from collections import deque
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -167,6 +168,19 @@ def test_smoothed_labels_are_a_problem_and_thin_objects_none(tmp_path):
     specks[[50, 52, 54, 56, 58], 40] = np.arange(3, 8)
     make_folder(tmp_path / "hard", {"a": thin, "b": two_objects(), "c": lines, "d": specks})
     check_sources(FolderData(str(tmp_path / "hard"), **EVERYTHING).splits())
+
+
+@pytest.mark.parametrize("options", [{}, {"objects": "components"}, {"objects": "binary"}])
+def test_many_pieces_of_one_number_want_a_word_if_that_is_the_rule(tmp_path, options):
+    labels = np.zeros((20, 20), np.uint8)
+    labels[1::4, 1::4] = 255
+    make_folder(tmp_path, {"1": labels})
+    expected = r"one number, many pieces .*data.objects=components(.|\n)*25 separate"
+    with nullcontext() if options else pytest.raises(InputError, match=expected):
+        check_sources(FolderData(str(tmp_path), **EVERYTHING, **options).splits())
+    make_folder(tmp_path, {"2": two_objects((20, 20)), "3": two_objects((20, 20))})
+    if not options:
+        check_sources(FolderData(str(tmp_path), **EVERYTHING).splits())
 
 
 def test_an_image_owns_its_namesake_before_any_other_mask(tmp_path):
@@ -358,7 +372,7 @@ def test_all_faults_are_told_at_once(tmp_path):
 def test_a_mask_drawn_on_the_picture_before_it_was_turned_is_explained(tmp_path):
     make_folder(tmp_path)
     turned(tmp_path)
-    with pytest.raises(InputError, match="turned by its EXIF orientation"):
+    with pytest.raises(InputError, match="the same turned by a quarter"):
         check_sources(FolderData(str(tmp_path)).splits())
 
 

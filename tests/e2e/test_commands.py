@@ -149,7 +149,9 @@ def test_ctrl_c_is_its_former_owners_after_a_run_that_failed(tmp_path, monkeypat
 def test_resuming_with_another_model_is_refused(trained, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         run("train", monkeypatch, *SMALL, "tuning=frozen", f"resume={trained}")
-    assert "that run had tuning=" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "that run had other settings: tuning.encoder was lora, is frozen" in error
+    assert "tuning.prompt_encoder" not in error
 
 
 def test_resuming_on_another_number_of_devices_is_refused(trained, monkeypatch, capsys):
@@ -161,7 +163,10 @@ def test_resuming_on_another_number_of_devices_is_refused(trained, monkeypatch, 
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["optim.learning_rate=1"], "nearest"),
+        (["optim.learning_rate=1"], "optim.lr"),
+        (["data=folder", "data.root=x", "trainer.max_step=6"], "nearest: trainer.max_steps"),
+        (["data.root=x"], "data.root belongs to data=folder"),
+        (["data=folder", "data.root=my", "data"], "data: not key=value; a value with a space wants quotes"),
         (["data=foldr"], "data=folder"),
         (["model=sam_vitb"], "model=sam_vit_b"),
         (["optim.learning_rate=1", "loader.augmentation.zoom=[1,2]"], "nearest"),
@@ -191,6 +196,17 @@ def test_mistakes_are_named_without_a_traceback(arguments, expected, monkeypatch
     error = capsys.readouterr().err
     assert expected in error
     assert "Traceback" not in error
+
+
+def test_progress_is_one_bar_of_all_steps(tmp_path, monkeypatch, capsys):
+    shown = [argument for argument in SMALL if "progress" not in argument]
+    run("train", monkeypatch, *shown, "data.num_train=4", f"hydra.run.dir={tmp_path}")
+    lines = capsys.readouterr().out.replace("\r", "\n").splitlines()
+    bars = [line for line in lines if line.startswith("Training, epoch")]
+    assert "4/4" in bars[-1]
+    assert any(line.startswith("Training, epoch 1:  50%") for line in bars)
+    assert not any("v_num" in line for line in lines)
+    assert "images: 4 train, 2 val, 3 test" in lines
 
 
 def test_wandb_offline_gets_pictures(tmp_path, monkeypatch):

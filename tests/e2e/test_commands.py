@@ -332,12 +332,17 @@ def test_the_end_of_a_job_leaves_what_to_go_on_from(tmp_path):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True, **pipes) as job:
-        for _ in range(1000):
-            if list(tmp_path.glob("metrics/*/metrics.csv")) or job.poll() is not None:
-                break
-            time.sleep(0.1)
-        os.killpg(job.pid, signal.SIGTERM)
-        _, errors = job.communicate(timeout=100)
+        try:
+            for _ in range(1000):
+                tables = [path.read_text() for path in tmp_path.glob("metrics/*/metrics.csv")]
+                if any("train/loss" in table for table in tables) or job.poll() is not None:  # it trains
+                    break
+                time.sleep(0.1)
+            os.killpg(job.pid, signal.SIGTERM)
+            _, errors = job.communicate(timeout=60)
+        finally:
+            if job.poll() is None:
+                os.killpg(job.pid, signal.SIGKILL)
     assert "stopped; go on with the same command" in errors, errors[-2000:]
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] > 0
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import torch
 
     from sam_train.data.datamodule import SegmentationData
+    from sam_train.data.source import Split
 
 
 def main() -> None:
@@ -62,17 +63,15 @@ def _data(config: DictConfig, trained: DictConfig, checkpoint: Path) -> DictConf
     return data
 
 
-def _tell_split(data: SegmentationData, split: str) -> None:
+def _tell_split(data: SegmentationData, split: Split) -> None:
     """Say so if only a part of the images is looked at."""
     from rich.console import Console
 
-    numbers = {name: len(source) for name, source in data.splits.items()}
-    if len({id(source) for source in data.splits.values()}) > 1:
-        others = ", ".join(f"{number} {name}" for name, number in numbers.items() if name != split)
-        Console(highlight=False).print(
-            f"{numbers[split]} images of {split}; {others} are not looked at, as data.split or split folders say",
-            markup=False,
-        )
+    chosen = data.splits[split]
+    others = [f"{len(source)} {name}" for name, source in data.splits.items() if source is not chosen]
+    if others:
+        text = f"images: {len(chosen)} {split}; not looked at: {', '.join(others)}"
+        Console(highlight=False).print(text, markup=False)
 
 
 def report_on(

@@ -52,9 +52,9 @@ def check_sources(sources: Mapping[Split, Source]) -> None:
         problems = [text for found in _with_progress(scanned, num_images) for texts in found for text in texts]
     finally:
         pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for the rest of the scan
-    doubts = [text for text in problems if text.startswith(f"{DOUBTFUL}:")]
-    if 2 * len(doubts) < num_images:
-        problems = [text for text in problems if text not in doubts]
+    certain = [text for text in problems if not text.startswith(f"{DOUBTFUL}:")]
+    if 2 * (len(problems) - len(certain)) < num_images:
+        problems = certain
     if problems:
         raise InputError(_report(dict.fromkeys(problems)))
 

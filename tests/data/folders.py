@@ -6,6 +6,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from sam_train.data.folder import FolderData
+
+EVERYTHING = {"split": (0, 0, 1)}  # in one split, in order
+
 
 def save(path: Path, pixels: np.ndarray, **options) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -30,3 +34,9 @@ def make_folder(root: Path, masks: Mapping[str, np.ndarray] | None = None) -> Pa
         save(root / "images" / f"{stem}.png", picture(labels.shape, seed))
         save(root / "masks" / f"{stem}.png", labels)
     return root
+
+
+def read_only(root, **options):
+    """The samples of a folder that is not split."""
+    source = FolderData(str(root), **EVERYTHING, **options).splits()["test"]
+    return [source.read(index) for index in range(len(source))]

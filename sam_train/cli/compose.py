@@ -9,6 +9,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import hydra
@@ -29,6 +30,7 @@ def run(name: str, command: Callable[[DictConfig], None]) -> None:
     A person's mistake ends the program with one sentence and exit code 2, anything else with Hydra's own report.
     Neither ends a sweep of one process: its other runs go on, and it ends with exit code 2.
     """
+    _run_dir.cache_clear()
     OmegaConf.register_new_resolver("run_dir", _run_dir, replace=True)
     OmegaConf.register_new_resolver("max_steps", _max_steps, replace=True)
     _check_overrides(name, sys.argv[1:])
@@ -64,8 +66,20 @@ def _is_alone() -> bool:
     return all(int(os.environ.get(name, 1)) == 1 for name in ("WORLD_SIZE", "SLURM_NTASKS"))
 
 
-def _run_dir(new: str, resume: str | None) -> str:
-    return resume or new
+@cache
+def _run_dir(new: str, resume: str | None = None) -> str:
+    """Where a run's files go: what it resumes, or a folder no other run has, however many start in the same second."""
+    if resume or any(int(os.environ.get(name, 0)) > 0 for name in ("RANK", "SLURM_PROCID")):
+        return resume or new  # the first process says where files go
+    folder, number = new, 1
+    while True:
+        try:
+            Path(folder).mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+            folder = f"{new}-{number}"
+        else:
+            return folder
 
 
 def _max_steps(max_epochs: int | None, max_steps: int) -> int:

@@ -6,12 +6,15 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import datetime
 from pathlib import Path
 
+import hydra.core.utils
 import numpy as np
 import pytest
 import torch
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from lightning import Callback
 from PIL import Image
 
@@ -384,6 +387,30 @@ def test_a_full_gpu_is_told_with_what_to_do(monkeypatch, capsys, tmp_path):
     with pytest.raises(SystemExit):
         compose.run("train", fail)
     assert "loader.max_objects" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["train", "evaluate"])
+def test_runs_that_start_in_the_same_second_have_folders_of_their_own(name, monkeypatch, tmp_path):
+    class Noon(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return cls(2026, 1, 1, 12, tzinfo=tz)
+
+    monkeypatch.setattr(hydra.core.utils, "datetime", Noon)
+    monkeypatch.chdir(tmp_path)
+
+    def folder_of_a_run(*arguments: str) -> Path:
+        found = []
+        GlobalHydra.instance().clear()
+        monkeypatch.setattr(sys, "argv", [f"sam-{name}", *arguments])
+        compose.run(name, lambda config: found.append(Path(HydraConfig.get().runtime.output_dir)))
+        return found[0]
+
+    first, second = folder_of_a_run(), folder_of_a_run()
+    monkeypatch.setenv("RANK", "1")  # of the second run: its first process has chosen for both
+    third = folder_of_a_run()
+    assert [first.name, second.name, third.name] == ["12-00-00", "12-00-00-2", "12-00-00"]
+    assert first.parent == second.parent == third.parent
 
 
 def test_configurations_of_ones_own_are_choices_like_any_other(tmp_path, monkeypatch, capsys):

@@ -21,6 +21,7 @@ def export(config: DictConfig) -> None:
     from rich.console import Console
 
     from sam_train.checkpoints import save_adapters, save_checkpoint
+    from sam_train.checkpoints.reading import SHIPPED
     from sam_train.cli.build import load_pair, trained_config
     from sam_train.models.presets import PRESETS
     from sam_train.models.sam.sam import Sam
@@ -41,10 +42,11 @@ def export(config: DictConfig) -> None:
     console = Console(soft_wrap=True, highlight=False)
     path = Path(config.path).absolute()
     name = "SamModel" if isinstance(tuned, Sam) else "Sam2Model"
+    is_own = trained.model.preset in SHIPPED  # a size that nobody else has
     opened = {
         "huggingface": f'transformers.{name}.from_pretrained("{path}")',
         "peft": f'peft.PeftModel.from_pretrained(base, "{path}"), base being the untuned {name}',
-        "meta": "the official code, or model.weights= of the next training",
+        "meta": f"{'' if is_own else 'the official code, or '}model.weights= of the next training",
     }
     console.print(f"{trained.model.preset}  {path}\nopens in {opened[config.format]}", markup=False)
     size = tuned.preprocessing.image_size

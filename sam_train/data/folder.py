@@ -33,8 +33,8 @@ class FolderData:
             one object. ``components``: likewise, and every connected piece is an object of its own. Pieces that touch
             at a corner are connected, or a thin slanting line would be as many objects as it has pixels. Where there
             is one file per object, each file is one object, whatever this says.
-        allow_empty: Whether a mask without objects means that there are none in the image. Such an image counts in
-            evaluation and gives no prompts. If false, :func:`sam_train.data.check.check_sources` reports it.
+        allow_empty: Whether a mask without objects means that there are none in the image. Such an image gives
+            no prompts and no score. If false, :func:`sam_train.data.check.check_sources` reports it.
         split: Shares of train, val and test, where nothing else says how to split: no split folders, no
             ``split_column``, no ``train.txt``, ``val.txt`` or ``test.txt`` in ``root`` (images in none are left out).
         split_seed: Another seed, another split by shares.

@@ -50,12 +50,12 @@ def read_checkpoint(path_or_hub_id: str | Path) -> Checkpoint:
         InputError: If there is nothing, the hub cannot be reached, or the file is not a checkpoint or not a whole one.
     """
     if str(path_or_hub_id) in SHIPPED:
-        return Checkpoint(source=f"the package's {path_or_hub_id}", content=_read_file(SHIPPED[str(path_or_hub_id)]))
+        return Checkpoint(source=f"the package's {path_or_hub_id}", content=read_file(SHIPPED[str(path_or_hub_id)]))
     path = Path(path_or_hub_id).expanduser()
     if path.is_dir():
         return _read_folder(path)
     if path.exists():
-        return Checkpoint(source=str(path), content=_read_file(path))
+        return Checkpoint(source=str(path), content=read_file(path))
     hub_id = str(path_or_hub_id)
     if _HUB_ID.fullmatch(hub_id) and path.suffix not in _SUFFIXES:
         folder = _download(hub_id)
@@ -91,11 +91,11 @@ def _read_folder(folder: Path) -> Checkpoint:
         raise InputError(f"{folder}: a Hugging Face folder has a config.json, this one has none; {hint}")
     whole, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
     if whole.is_file():
-        content = _read_file(whole)
+        content = read_file(whole)
     elif index.is_file():
         content = _read_shards(folder, _read_json(index))
     elif (folder / _OLD_FILE).is_file():
-        content = _read_file(folder / _OLD_FILE)
+        content = read_file(folder / _OLD_FILE)
     else:
         raise InputError(
             f"{folder}: config.json is there but no model.safetensors; download it into the folder, or give the path "
@@ -109,7 +109,7 @@ def _read_shards(folder: Path, index: Mapping[str, Any]) -> dict[str, Tensor]:
     missing = [shard for shard in shards if not (folder / shard).is_file()]
     if missing or not shards:
         raise InputError(f"{folder}: model.safetensors.index.json names files that are not there: {missing}")
-    return {name: tensor for shard in shards for name, tensor in _read_file(folder / shard).items()}
+    return {name: tensor for shard in shards for name, tensor in read_file(folder / shard).items()}
 
 
 def _read_json(file: Path) -> Mapping[str, Any]:
@@ -122,7 +122,12 @@ def _read_json(file: Path) -> Mapping[str, Any]:
     return content
 
 
-def _read_file(file: Path) -> Mapping[str, Any]:
+def read_file(file: Path) -> Mapping[str, Any]:
+    """What a file holds, without running anything in it.
+
+    Raises:
+        InputError: If it is damaged, or holds more than tensors and plain values.
+    """
     with file.open("rb") as stream:
         head = stream.read(64)
     is_zip, is_pickle, is_safetensors = head[:2] == b"PK", head[:1] == b"\x80", head[8:9] == b"{"

@@ -7,6 +7,7 @@ import platform
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from sam_train.checkpoints import load_checkpoint
+from sam_train.checkpoints.reading import read_file
 from sam_train.data.check import check_sources
 from sam_train.data.datamodule import SegmentationData
 from sam_train.data.processors import num_processors
-from sam_train.data.source import Source
+from sam_train.data.source import Source, Split
 from sam_train.models import ImageModel, build_model
 from sam_train.structures import InputError
 
@@ -113,7 +115,7 @@ def require_unseen(checkpoint: Path, source: Source, split: str) -> None:
     Raises:
         InputError: If there are any.
     """
-    seen = _read(checkpoint)["sam_train"].get("images")
+    seen = read_checkpoint(checkpoint)["sam_train"].get("images")
     if seen is None:
         raise InputError(f"checkpoint={checkpoint}: made by an earlier version, which cannot say what it has seen")
     before = {"test": ("train", "val"), "val": ("train",), "train": ()}[split]
@@ -128,14 +130,34 @@ def require_unseen(checkpoint: Path, source: Source, split: str) -> None:
             )
 
 
-def record(config: DictConfig, base: str, data: SegmentationData, is_first: bool) -> dict[str, Any]:
+def known_images(splits: Mapping[Split, Source]) -> dict[str, Int[Tensor, "n"]]:
+    """The :func:`image_keys` of what a run is trained on and chosen by.
+
+    Raises:
+        InputError: If an image is in two splits; but validation images may stand in for a missing test as a whole.
+    """
+    apart: dict[Split, Source] = {
+        name: source for name, source in splits.items() if name != "test" or source is not splits.get("val")
+    }
+    keys: dict[Split, Tensor] = {name: image_keys(source) for name, source in apart.items()}
+    for one, other in combinations(keys, 2):
+        if len(shared := torch.isin(keys[one], keys[other]).nonzero()):
+            name = splits[one].ids[int(shared[0])]
+            raise InputError(
+                f"data: {len(shared)} of {len(keys[one])} {one} images are {other} images, too, such as {name}; leave "
+                "each in one split, or scores tell nothing"
+            )
+    return {name: keys[name] for name in ("train", "val")}
+
+
+def record(config: DictConfig, base: str, images: Mapping[str, Tensor]) -> dict[str, Any]:
     """What a checkpoint says of itself: plain values, enough to build its model again and to know its images.
 
-    ``base`` is the base model's :func:`fingerprint`. Only the first process, which writes checkpoints, needs to know
-    the images.
+    ``base`` is the base model's :func:`fingerprint`, ``images`` its :func:`known_images`, which only the first process,
+    which writes checkpoints, needs.
     """
     return {
-        "images": {name: image_keys(data.splits[name]) for name in ("train", "val")} if is_first else {},
+        "images": dict(images),
         "config": OmegaConf.to_container(config, resolve=True),
         "base": base,
         "versions": {"python": platform.python_version(), **{name: version(name) for name in VERSIONS}},
@@ -149,7 +171,7 @@ def trained_config(checkpoint: Path) -> DictConfig:
         InputError: If the file is not a checkpoint of a run, or asks for anything but this package's own parts. Its
             data are not looked at: before they are built, :func:`require_harmless` is to be asked.
     """
-    config = _read(checkpoint)["sam_train"]["config"]
+    config = read_checkpoint(checkpoint)["sam_train"]["config"]
     require_harmless(config["loader"], checkpoint)
     require_harmless(config["tuning"], checkpoint)
     return DictConfig(config)
@@ -180,10 +202,15 @@ def _values(node: Any) -> Iterator[tuple[Any, Any]]:
             yield key, value
 
 
-def _read(checkpoint: Path) -> dict[str, Any]:
+def read_checkpoint(checkpoint: Path) -> Mapping[str, Any]:
+    """All that a run saved.
+
+    Raises:
+        InputError: If the file is missing, damaged or no checkpoint of a run.
+    """
     if not checkpoint.is_file():
         raise InputError(f"checkpoint={checkpoint}: no such file; best.ckpt and last.ckpt are in a run's folder")
-    content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    content = read_file(checkpoint)
     if "sam_train" not in content:
         raise InputError(f"checkpoint={checkpoint}: not a checkpoint of sam-train; weights go to model.weights=...")
     return content
@@ -195,7 +222,7 @@ def load_pair(checkpoint: Path, config: DictConfig) -> tuple[ImageModel, ImageMo
     Raises:
         InputError: If the base model's weights are not those it was trained from.
     """
-    content = _read(checkpoint)
+    content = read_checkpoint(checkpoint)
     untuned, tuned = base_model(config), tuned_model(config)
     _require_same_base(content["sam_train"], untuned, str(checkpoint))
     state = {name.removeprefix("model."): value for name, value in content["state_dict"].items()}
@@ -211,10 +238,12 @@ def load_pair(checkpoint: Path, config: DictConfig) -> tuple[ImageModel, ImageMo
 def _require_same_base(record: dict[str, Any], base: nn.Module, path: str) -> None:
     """Refuse a base model that a checkpoint was not trained from.
 
+    Random weights are not compared: other machines draw others from the same seed, and the checkpoint holds all.
+
     Raises:
         InputError: If the weights differ.
     """
-    if record["base"] != fingerprint(base):
+    if record["config"]["model"]["weights"] != "random" and record["base"] != fingerprint(base):
         config = record["config"]["model"]
         raise InputError(
             f"{path} was trained from {config['preset']} with weights={config['weights']}, which are not the weights "

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import difflib
 import gc
 import os
 import re
+import shutil
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -32,6 +35,7 @@ def run(name: str, command: Callable[[DictConfig], None]) -> None:
     """
     _run_dir.cache_clear()
     OmegaConf.register_new_resolver("run_dir", _run_dir, replace=True)
+    OmegaConf.register_new_resolver("settings_dir", _settings_dir, replace=True)
     OmegaConf.register_new_resolver("max_steps", _max_steps, replace=True)
     _check_overrides(name, sys.argv[1:])
     failed = False
@@ -69,8 +73,14 @@ def _is_alone() -> bool:
 @cache
 def _run_dir(new: str, resume: str | None = None) -> str:
     """Where a run's files go: what it resumes, or a folder no other run has, however many start in the same second."""
-    if resume or any(int(os.environ.get(name, 0)) > 0 for name in ("RANK", "SLURM_PROCID")):
-        return resume or new  # the first process says where files go
+    if resume is not None and Path(resume).is_file():
+        _fail(f"resume={resume}: a file; name the folder of the run, resume={Path(resume).parent}")
+    if not _is_first():  # that one says where files go; this one has none worth keeping
+        folder = tempfile.mkdtemp()
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        return folder
+    if resume is not None:
+        return resume
     folder, number = new, 1
     while True:
         try:
@@ -80,6 +90,18 @@ def _run_dir(new: str, resume: str | None = None) -> str:
             folder = f"{new}-{number}"
         else:
             return folder
+
+
+def _settings_dir(now: str, resume: str | None) -> str | None:
+    """Where in its folder a run's settings are kept; a resumed run does not overwrite those it began with."""
+    if not _is_first():
+        return None
+    return ".hydra" if resume is None else f".hydra/resumed-{now}"
+
+
+def _is_first() -> bool:
+    """Whether this is the only process of a run, or the first of those that torchrun or SLURM started."""
+    return all(int(os.environ.get(name, 0)) == 0 for name in ("RANK", "SLURM_PROCID", "NODE_RANK"))
 
 
 def _max_steps(max_epochs: int | None, max_steps: int) -> int:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
     from sam_train.data.datamodule import SegmentationData
 
+FREE = ("loader.num_workers", "data.root", "data.check", "model.weights")
+"""What a resumed run may have otherwise: who loads, and where what is known by its contents lies."""
+
 
 def main() -> None:
     """The command line."""
@@ -46,7 +49,7 @@ def _train(config: DictConfig) -> None:
     from hydra.utils import instantiate
     from rich.console import Console
 
-    from sam_train.cli.build import base_model, fingerprint, record, segmentation_data, tuned_model
+    from sam_train.cli.build import base_model, fingerprint, known_images, record, segmentation_data, tuned_model
     from sam_train.cli.evaluate import report_on
     from sam_train.structures import InputError
     from sam_train.tasks.image import ImageTask
@@ -54,19 +57,22 @@ def _train(config: DictConfig) -> None:
 
     _quiet()
     _make_absolute(config)
-    run_dir = Path(HydraConfig.get().runtime.output_dir)
+    is_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+    if is_sweep and config.resume is not None:
+        raise InputError(f"resume={config.resume}: a sweep cannot go on with one run; leave out -m or resume")
     # What is quickly known to be wrong is told before what takes time.
     simulator, loss, optimization = (instantiate(config[part]) for part in ("prompts", "loss", "optim"))
     base = fingerprint(base_model(config))
     model = tuned_model(config)
     trainer = _trainer(config)
-    if HydraConfig.get().mode == RunMode.MULTIRUN and _starts_processes(trainer):
+    if is_sweep and _starts_processes(trainer):
         raise InputError(
             f"a sweep cannot train on {trainer.world_size} devices at once: each of its processes would begin the "
             "sweep anew. Give trainer.devices=1, or one command for each run"
         )
     data = segmentation_data(config, model, {"train", "val", config.evaluation.split}, trainer.is_global_zero)
-    description = record(config, base, data, trainer.is_global_zero)
+    images = known_images(data.splits) if trainer.is_global_zero else {}
+    description = record(config, base, images)
     description["devices"] = trainer.world_size
     resumed = _resume_point(config, description)
     torch.manual_seed(config.seed)
@@ -78,6 +84,7 @@ def _train(config: DictConfig) -> None:
     if resumed is None:
         trainer.validate(task, data, verbose=False)
     trainer.fit(task, data, ckpt_path=resumed, weights_only=True)
+    run_dir = Path(trainer.strategy.broadcast(HydraConfig.get().runtime.output_dir))  # that of the first process
     best = getattr(trainer.checkpoint_callback, "best_model_path", "")  # with callbacks.best=null nothing keeps it
     checkpoint = Path(best or run_dir / "last.ckpt")
     try:
@@ -136,9 +143,10 @@ def _trainer(config: DictConfig) -> Trainer:
 
     from sam_train.structures import InputError
     from sam_train.tasks.callbacks import LastValidation
+    from sam_train.tasks.checkpoint_file import WholeCheckpoints
     from sam_train.tasks.memory_planner import MemoryPlanner
 
-    settings: dict[str, Any] = {"plugins": cluster()}
+    settings: dict[str, Any] = {"plugins": [WholeCheckpoints(), *cluster()]}
     if str(config.trainer.precision) in ("16-true", "bf16-true"):
         raise InputError(
             f"trainer.precision={config.trainer.precision} rounds the weights themselves, and small updates are lost; "
@@ -197,14 +205,13 @@ def _resume_point(config: DictConfig, description: dict[str, Any]) -> Path | Non
     """
     if config.resume is None:
         return None
-    import torch
-
+    from sam_train.cli.build import read_checkpoint
     from sam_train.structures import InputError
 
     path = Path(config.resume) / "last.ckpt"
     if not path.is_file():
         raise InputError(f"resume={config.resume}: no last.ckpt there; name the folder of an interrupted run")
-    then = torch.load(path, map_location="cpu", weights_only=True)["sam_train"]
+    then = read_checkpoint(path)["sam_train"]
     if "images" not in then:
         raise InputError(f"resume={config.resume}: that run was begun with an earlier version; start anew")
     now = OmegaConf.to_container(config, resolve=True)
@@ -212,18 +219,16 @@ def _resume_point(config: DictConfig, description: dict[str, Any]) -> Path | Non
     for part in ("model", "tuning", "prompts", "loss", "optim", "seed", "data", "loader", "callbacks"):
         before, after = then["config"][part], now[part]
         if part == "callbacks":  # of these, only a moving average changes what is trained and kept
-            before, after = before.get("average"), after.get("average")
-        # What is loaded does not depend on who prepares it; images and weights are known by their contents, not place.
-        free = {"loader": "num_workers", "data": "root", "model": "weights"}.get(part)
-        if free is not None:
-            before, after = ({**settings, free: None} for settings in (before, after))
-        if before != after:
-            differing = "; ".join(_differences(part, before, after))
+            part, before, after = "callbacks.average", before.get("average"), after.get("average")
+        differing = [
+            f"{name} was {old}, is {new}" for name, old, new in _differences(part, before, after) if name not in FREE
+        ]
+        if differing:
             raise InputError(
-                f"resume={config.resume}: that run had other settings: {differing}. Repeat the command it was started "
-                f"with (settings in {config.resume}/.hydra/overrides.yaml)"
+                f"resume={config.resume}: that run had other settings: {'; '.join(differing)}. Repeat the command it "
+                f"was started with (settings in {config.resume}/.hydra/overrides.yaml)"
             )
-    if then["base"] != description["base"]:
+    if config.model.weights != "random" and then["base"] != description["base"]:
         raise InputError(f"resume={config.resume}: model.weights={config.model.weights} are not the run's own")
     _require_same_training(config, then["config"])
     _require_same_images(config, then["images"], description["images"])
@@ -236,13 +241,13 @@ def _resume_point(config: DictConfig, description: dict[str, Any]) -> Path | Non
     return path
 
 
-def _differences(name: str, before: Any, after: Any) -> Iterator[str]:
-    """What two parts of a configuration do not have in common, key by key."""
+def _differences(name: str, before: Any, after: Any) -> Iterator[tuple[str, Any, Any]]:
+    """What two parts of a configuration do not have in common: each key with both values."""
     if isinstance(before, dict) and isinstance(after, dict):
         for key in before | after:
             yield from _differences(f"{name}.{key}", before.get(key), after.get(key))
     elif before != after:
-        yield f"{name} was {before}, is {after}"
+        yield name, before, after
 
 
 def _require_same_training(config: DictConfig, then: dict[str, Any]) -> None:

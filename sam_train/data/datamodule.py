@@ -21,6 +21,8 @@ from sam_train.data.sampler import ResumableLoader, TrainBatches
 from sam_train.data.source import Source, Split
 from sam_train.structures import Batch, InputError, Preprocessing
 
+MOST_ENCODED = 8  # images at once in evaluation: a GPU has enough to do, and each comes with all its objects
+
 
 @dataclass(frozen=True)
 class Loading:
@@ -44,7 +46,7 @@ class Loading:
     augmentation: Augmentation | None = None
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1 or self.max_objects < 1:
+        if not self.batch_size or not self.max_objects or min(self.batch_size, self.max_objects) < 1:
             raise InputError(f"loader.batch_size={self.batch_size}, max_objects={self.max_objects}: both at least 1")
         if self.max_val_images is not None and self.max_val_images < 1:
             raise InputError(f"loader.max_val_images={self.max_val_images}: at least 1, or null for all")
@@ -112,7 +114,7 @@ class SegmentationData(LightningDataModule):
         assert self.cache is not None
         datasets = [self._train_dataset().views, self._val_dataset().views]
         share = self._share()
-        fill(self.cache, datasets, encode, self.loading.batch_size, self._workers(), share)
+        fill(self.cache, datasets, encode, self._num_encoded(), self._workers(), share)
 
     def _train_dataset(self) -> TrainDataset:
         return TrainDataset(
@@ -138,7 +140,11 @@ class SegmentationData(LightningDataModule):
         options = self._options(persistent=False)
         if options["num_workers"]:
             options["prefetch_factor"] = 1  # all objects of an image, not some: batches may be large
-        return DataLoader(images, self.loading.batch_size, collate_fn=collate, **options)
+        return DataLoader(images, self._num_encoded(), collate_fn=collate, **options)
+
+    def _num_encoded(self) -> int:
+        """Images encoded at once where nothing trains: no more than in training, and not many in any case."""
+        return min(-(-self.loading.batch_size // self.parts), MOST_ENCODED)
 
     def _share(self) -> Share:
         if torch.distributed.is_available() and torch.distributed.is_initialized():

@@ -70,8 +70,10 @@ class FolderData:
             raise InputError(
                 f"data.objects={self.objects}: expected {', '.join(get_args(Objects))}; nearest: {near[0]}"
             )
-        root = Path(self.root).expanduser().absolute()
-        pairs, loose_ends = find_pairs(root, self.images, self.masks)
+        if isinstance(self.split, (int, float, str)):
+            raise InputError(f"data.split={self.split}: expected shares of train, val and test, as [0.7,0.15,0.15]")
+        root = Path(str(self.root)).expanduser().absolute()  # a folder's name may look like a number
+        pairs, loose_ends = find_pairs(root, str(self.images), str(self.masks))
         groups = self._groups(root, pairs)
         assigned = self._assigned(root, pairs, groups)
         _refuse_shared_groups(pairs, groups, assigned)

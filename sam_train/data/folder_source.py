@@ -70,7 +70,7 @@ class FolderSource(Source):
         return f"{path} {status.st_size} {status.st_mtime_ns}"
 
     def identity(self, index: int) -> str:
-        """See :meth:`Source.identity`: the file's name, size, beginning and end, in whatever folder it lies."""
+        """See :meth:`Source.identity`: the path below the images folder, the file's size, beginning and end."""
         path = self.pairs[index].image
         digest = hashlib.blake2b(digest_size=16)
         try:
@@ -123,15 +123,22 @@ class FolderSource(Source):
     ) -> tuple[Integer[Tensor, "L h w"], Int[Tensor, "P"], Int[Tensor, "P"]]:
         chosen = choose(torch.full((len(pair.masks),), torch.nan)).tolist()
         dtype = torch.uint8 if len(pair.masks) < 1 << 8 else torch.int16 if len(pair.masks) < 1 << 15 else torch.int32
-        masks = {row + 1: torch.from_numpy(self._read_mask(pair.masks[row], pair, image)).ne(0) for row in chosen}
-        size = image.shape[1:] if image is not None else next((mask.shape for mask in masks.values()), None)
-        if size is None:  # only the image knows
-            size = read_image(pair.image).shape[1:]
-        masks = {value: mask for value, mask in masks.items() if mask.any()}
-        labels = torch.zeros(max(len(masks), 1), *size, dtype=dtype)
-        for plane, (value, mask) in zip(labels, masks.items(), strict=False):
-            plane[mask] = value
-        return labels, torch.arange(len(masks)), torch.tensor([*masks], dtype=torch.long)
+        planes: list[Tensor] = []  # objects that do not touch a common pixel share one
+        places, values = [], []
+        for row in chosen:
+            mask = torch.from_numpy(self._read_mask(pair.masks[row], pair, image)).ne(0)
+            if not mask.any():
+                continue
+            place = next((place for place, plane in enumerate(planes) if not plane[mask].any()), len(planes))
+            if place == len(planes):
+                planes.append(torch.zeros(mask.shape, dtype=dtype))
+            planes[place][mask] = row + 1
+            places.append(place)
+            values.append(row + 1)
+        if not planes:
+            size = image.shape[1:] if image is not None else read_image(pair.image).shape[1:]
+            planes.append(torch.zeros(*size, dtype=dtype))
+        return torch.stack(planes), torch.tensor(places, dtype=torch.long), torch.tensor(values, dtype=torch.long)
 
     def _read_mask(
         self, path: Path, pair: Pair, image: UInt8[Tensor, "3 h w"] | None

@@ -114,6 +114,9 @@ def _decode(path: Path) -> Image.Image:
 def _labels(image: Image.Image, path: Path) -> Int[np.ndarray, "h w"]:
     pixels = np.asarray(image)
     if pixels.ndim == 3:
+        if image.info.get(_IS_16_BIT):  # of which only the high bytes were read
+            found = "has several channels of 16 bits"
+            raise InputError(problem("16-bit colour mask", path, found, "save one channel, grey, of 16 bits"))
         pixels = _single_plane(pixels, image.getbands(), path)
     if pixels.dtype.kind == "f" and not (whole := np.isfinite(pixels) & (pixels == np.rint(pixels))).all():
         found = f"holds {pixels[~whole][0]:g}, where each pixel should be the whole number of its object"

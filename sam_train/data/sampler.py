@@ -35,10 +35,12 @@ class TrainBatches:
         return -(-self.num_images // (self.batch_size * self.world_size)) * self.parts
 
     def __iter__(self) -> Iterator[list[EpochIndex]]:
-        """The batches from ``start`` to the end of its epoch."""
-        epoch, first = divmod(self.start, len(self))
-        order = torch.randperm(self.num_images, generator=generator_of("order", epoch, self.seed)).tolist()
-        for number in range(first, len(self)):
+        """As many batches as an epoch has, from ``start`` on, so into the next one where an epoch was left early."""
+        order: list[int] = []
+        for count in range(self.start, self.start + len(self)):
+            epoch, number = divmod(count, len(self))
+            if not order or number == 0:
+                order = torch.randperm(self.num_images, generator=generator_of("order", epoch, self.seed)).tolist()
             batch, part = divmod(number, self.parts)
             begin = (batch * self.world_size + self.rank) * self.batch_size
             piece = range(part * self.batch_size // self.parts, (part + 1) * self.batch_size // self.parts)

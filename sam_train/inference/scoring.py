@@ -18,7 +18,7 @@ from sam_train.prompts.simulator import EVALUATION, PromptSimulator
 from sam_train.structures import Batch, ImageFeatures, Prompts
 
 # What bounds memory on images with hundreds of objects or millions of pixels, and changes no result:
-OBJECTS_AT_ONCE = 64  # decoded together
+OBJECTS_AT_ONCE = 32  # decoded together: what caches hold of a small model's masks
 # Of logits at the original size, 128 MB, and eight times as many of masks; one object's at least.
 PIXELS_AT_ONCE = 1 << 25
 

@@ -17,7 +17,7 @@ from rich.console import Console
 from sam_train.inference.interaction import encode
 from sam_train.inference.overlay import grid, paint, panel, prediction_panel
 from sam_train.prompts.simulator import EVALUATION
-from sam_train.structures import Batch
+from sam_train.structures import Batch, InputError
 from sam_train.tasks.image import ImageTask
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -37,7 +37,21 @@ class LastValidation(Callback):
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Keeps the best checkpoint, also of a run that is resumed after its folder was moved."""
+    """Keeps the best checkpoint, also of a run that is resumed after its folder was moved.
+
+    Raises:
+        InputError: If several are to be kept under one name.
+    """
+
+    def __init__(
+        self, dirpath: str | Path | None = None, filename: str | None = None, save_top_k: int = 1, **options: Any
+    ) -> None:
+        if save_top_k != 1 and filename is not None and "{" not in filename:
+            raise InputError(
+                f"callbacks.best.save_top_k={save_top_k} with the one name {filename!r}: add "
+                "'callbacks.best.filename=\"best-{step}\"', or leave it at 1"
+            )
+        super().__init__(dirpath, filename, save_top_k=save_top_k, **options)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Know what was best so far, where it lies now."""

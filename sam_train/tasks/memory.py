@@ -21,17 +21,26 @@ def free_bytes(device: torch.device) -> int:
     return torch.cuda.mem_get_info(device)[0] + kept
 
 
-def _left_to_groups() -> Iterator[int]:
-    """What Linux's control groups leave to this process, by the files of either version; nothing elsewhere."""
-    groups = Path("/proc/self/cgroup")
+def _left_to_groups(root: Path = Path("/sys/fs/cgroup"), groups: Path = Path("/proc/self/cgroup")) -> Iterator[int]:
+    """What Linux's control groups leave to this process, by the files of either version; nothing elsewhere.
+
+    Each group above the process's own has a limit, too. Files that the system keeps in memory count as used there, but
+    make room when it is wanted.
+    """
     for line in groups.read_text().splitlines() if groups.exists() else ():
         _, kinds, path = line.split(":", 2)
-        root, limit, usage = Path("/sys/fs/cgroup"), "memory.max", "memory.current"
+        top, limit, usage, cached = root, "memory.max", "memory.current", ("active_file", "inactive_file")
         if kinds:
-            root, limit, usage = root / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
-        for folder in {root, root / path.strip("/")} if kinds in ("", "memory") else ():
-            if (folder / limit).is_file() and (most := (folder / limit).read_text().strip()) != "max":
-                yield max(int(most) - int((folder / usage).read_text()), 0)
+            top, limit, usage = root / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
+            cached = "total_active_file", "total_inactive_file"
+        own = top / path.strip("/")
+        for folder in (own, *own.parents) if kinds in ("", "memory") else ():
+            if folder.is_relative_to(top) and (folder / limit).is_file():
+                most = (folder / limit).read_text().strip()
+                if most != "max":
+                    facts = dict(fact.split() for fact in (folder / "memory.stat").read_text().splitlines())
+                    kept = sum(int(facts.get(name, 0)) for name in cached)
+                    yield max(int(most) - int((folder / usage).read_text()) + kept, 0)
 
 
 def peak_bytes(step: Callable[[], object], device: torch.device) -> int:

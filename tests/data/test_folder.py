@@ -85,6 +85,21 @@ def test_binary_is_one_object(tmp_path):
     np.testing.assert_array_equal(sample.masks().numpy(), [two_objects() > 0])
 
 
+def test_files_of_objects_that_do_not_touch_share_a_plane(tmp_path):
+    save(tmp_path / "images" / "a.png", picture())
+    for name, mask in {"x": two_objects() == 200, "y": two_objects() == 3, "z": two_objects() > 0}.items():
+        save(tmp_path / "masks" / "a" / f"{name}.png", mask)
+    (sample,) = read_only(tmp_path)
+    assert sample.plane.tolist() == [0, 0, 1]
+    np.testing.assert_array_equal(sample.masks().numpy(), [two_objects() == 200, two_objects() == 3, two_objects() > 0])
+
+
+def test_a_folders_name_may_be_a_number(tmp_path, monkeypatch):
+    make_folder(tmp_path / "2024")
+    monkeypatch.chdir(tmp_path)
+    assert sum(map(len, FolderData(2024).splits().values())) == 10
+
+
 @pytest.mark.parametrize("layout", ["masks/a/{}.png", "masks/a__{}.png"])
 def test_one_file_per_object(tmp_path, layout):
     labels = two_objects()

@@ -203,6 +203,7 @@ MISTAKES = {
         "group 'p0' is in train .* and in val",
     ),
     "shares": (None, {"split": [0.8, 0.1]}, "shares of train, val and test"),
+    "share": (None, {"split": 0.8}, "shares of train, val and test"),
 }
 
 

@@ -193,6 +193,12 @@ def png_of_16_bits(path: Path, pixels: np.ndarray) -> Path:
     return path
 
 
+def test_numbers_of_objects_in_colour_of_16_bits_are_refused(tmp_path):
+    labels = np.repeat(np.array([[0, 5, 300, 400]], np.uint16)[..., None], 3, axis=2)
+    with pytest.raises(InputError, match=r"16-bit colour mask: .*a\.png: .* save one channel"):
+        read_labels(png_of_16_bits(tmp_path / "a.png", labels))
+
+
 def test_colour_of_16_bits_keeps_its_high_bytes_if_there_is_anything_in_them(tmp_path):
     pixels = picture().astype(np.uint16) * 256
     np.testing.assert_array_equal(pixels_of(png_of_16_bits(tmp_path / "a.png", pixels)), picture())

@@ -45,6 +45,17 @@ def test_the_middle_of_the_stream_is_the_stream(num_images, batch_size, start):
     )
 
 
+@given(num_images=st.integers(1, 20), batch_size=st.integers(1, 4), limit=st.integers(1, 5))
+def test_epochs_left_early_make_the_same_stream(num_images, batch_size, limit):
+    batches = TrainBatches(num_images, batch_size, seed=3, rank=0, world_size=1)
+    limit = min(limit, len(batches))
+    seen = []
+    for _ in range(4):
+        batches.start = len(seen)
+        seen += islice(batches, limit)
+    assert seen == stream(num_images, batch_size, count=4 * limit)
+
+
 @given(num_images=st.integers(1, 20), batch_size=st.integers(1, 4))
 def test_an_epoch_shows_every_image(num_images, batch_size):
     batches = list(TrainBatches(num_images, batch_size, seed=0, rank=0, world_size=1))

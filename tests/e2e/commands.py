@@ -1,8 +1,12 @@
 """The commands as a person runs them, in this process."""
 
+import json
 import sys
+from pathlib import Path
 
+import numpy as np
 from hydra.core.global_hydra import GlobalHydra
+from PIL import Image
 
 from sam_train.cli import evaluate, export, train
 
@@ -33,3 +37,24 @@ def run(command, monkeypatch, *arguments: str) -> None:
     GlobalHydra.instance().clear()
     monkeypatch.setattr(sys, "argv", [f"sam-{command}", *arguments])
     {"train": train, "evaluate": evaluate, "export": export}[command].main()
+
+
+def assert_report(folder: Path) -> dict:
+    report = json.loads((folder / "report.json").read_text())
+    assert report.keys() == {"untuned", "tuned", "num_images", "num_objects", "num_too_small", "split"}
+    for model in ("untuned", "tuned"):
+        assert list(report[model]) == ["box", "point", "clicks"]
+        for scores in report[model].values():
+            assert scores.keys() == {"dice", "iou"}
+            assert all(0 <= value <= 1 for value in scores.values())
+    return report
+
+
+def write_squares(folder: Path, num_images: int, first: int = 0) -> None:
+    for part in ("images", "masks"):
+        (folder / part).mkdir(parents=True)
+    for index in range(first, first + num_images):
+        labels = np.zeros((64, 64), np.uint8)
+        labels[8 : 24 + index, 10:40] = 1
+        Image.fromarray(labels * 200).save(folder / "images" / f"{index}.png")
+        Image.fromarray(labels).save(folder / "masks" / f"{index}.png")

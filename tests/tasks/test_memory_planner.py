@@ -11,7 +11,7 @@ from lightning import Callback
 
 from sam_train.structures import InputError
 from sam_train.tasks.feature_cache import FeatureCache
-from sam_train.tasks.memory import free_bytes, peak_bytes
+from sam_train.tasks.memory import _left_to_groups, free_bytes, peak_bytes
 from sam_train.tasks.memory_planner import MemoryPlan, MemoryPlanner, _TooLittleError, find_plan
 from tests.tasks.runs import make_data, make_task, make_trainer, weights
 
@@ -20,6 +20,24 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*exists and is not empty"),
     pytest.mark.filterwarnings("ignore:.*in eval mode at the start of training"),
 ]
+
+
+@pytest.mark.parametrize(
+    ("entry", "below", "names"),
+    [
+        ("0::/user/session", "", ("memory.max", "memory.current", "inactive_file")),
+        ("7:memory:/user/session", "memory", ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")),
+    ],
+)
+def test_groups_leave_what_neither_they_nor_those_above_use_but_for_files(entry, below, names, tmp_path):
+    limit, usage, cached = names
+    (tmp_path / "cgroup").write_text(f"3:cpu:/elsewhere\n{entry}\n")
+    for folder, most, used, files in (("user", 1000, 700, 500), ("user/session", 900, 600, 100)):
+        (tmp_path / below / folder).mkdir(parents=True)
+        (tmp_path / below / folder / limit).write_text(f"{most}\n")
+        (tmp_path / below / folder / usage).write_text(f"{used}\n")
+        (tmp_path / below / folder / "memory.stat").write_text(f"anon {used - files}\n{cached} {files}\n")
+    assert sorted(_left_to_groups(tmp_path, tmp_path / "cgroup")) == [400, 800]
 
 
 @given(
@@ -71,7 +89,7 @@ def train(folder, planner, plan=None, task=None, **options):
     task, validations, data = task or make_task(), Validations(), make_data(4)
     if plan:
         task.record["plan"] = plan
-    options = {"max_steps": 2, "val_check_interval": 1, "limit_val_batches": 1, **options}
+    options = {"max_steps": 2, "val_check_interval": 1, "limit_val_batches": 2, **options}
     trainer = make_trainer(folder, callbacks=[*([planner] if planner else []), validations], **options)
     trainer.fit(task, data)
     return task, validations.steps, trainer

@@ -131,7 +131,7 @@ def test_slurm_keeps_no_checkpoints_of_its_own_and_torchrun_goes_first(monkeypat
 
 def test_what_a_run_began_with_stays_in_its_folder(trained, tmp_path, monkeypatch, capsys):
     folder = tmp_path / "run"
-    shutil.copytree(trained, folder)
+    shutil.copytree(trained, folder, ignore=shutil.ignore_patterns("resumed-*"))
     before = (folder / ".hydra" / "overrides.yaml").read_text()
     with pytest.raises(SystemExit):
         run("train", monkeypatch, "seed=1", f"resume={folder}")

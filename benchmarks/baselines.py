@@ -137,7 +137,7 @@ def score_all(settings: list[str]) -> dict[str, list[Score]]:
     for index in range(len(dataset)):
         batch = dataset[index]
         assert batch.originals is not None
-        image = np.ascontiguousarray(dataset.source.read(index).image.permute(1, 2, 0).numpy())
+        image = np.ascontiguousarray(dataset.images.read(index).image.permute(1, 2, 0).numpy())
         for name, predict in BASELINES.items():
             scores[name] += [score_baseline(predict, image, truth) for truth in batch.originals[0].masks().numpy()]
         found = score_batch(model, batch, {"box": EVALUATION["box"]})

@@ -23,11 +23,11 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.measure import machine
-from sam_train.data.cache_filling import fill
-from sam_train.data.datamodule import Loading, SegmentationData
-from sam_train.data.embedding_cache import EmbeddingCache
-from sam_train.data.folder import FolderData
-from sam_train.data.views import Views
+from sam_train.data.cache.embedding_cache import EmbeddingCache
+from sam_train.data.cache.filling import fill
+from sam_train.data.loading.datamodule import Loading, SegmentationData
+from sam_train.data.loading.views import Views
+from sam_train.data.sources.folder import FolderSource
 from sam_train.inference.interaction import encode, interact
 from sam_train.losses.sam_loss import SamLoss
 from sam_train.models import ImageModel, build_model
@@ -59,7 +59,7 @@ def make_images(folder: Path, number: int, num_objects: int) -> None:
 
 def make_data(folder: Path, model: ImageModel, num_objects: int, num_workers: int) -> SegmentationData:
     """The loaders, one image a batch, without augmentation."""
-    source = FolderData(str(folder), split=(0, 0, 1)).splits()["test"]
+    source = FolderSource(str(folder), split=(0, 0, 1)).splits()["test"]
     loading = Loading(1, num_objects, num_workers=num_workers)
     return SegmentationData({"train": source, "val": source}, model.preprocessing, loading, seed=0)
 

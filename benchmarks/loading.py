@@ -25,10 +25,10 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.measure import machine
-from sam_train.data.augmentation import Augmentation
-from sam_train.data.datamodule import Loading, SegmentationData
-from sam_train.data.folder import FolderData
-from sam_train.structures import Preprocessing
+from sam_train.data.loading.augmentation import Augmentation
+from sam_train.data.loading.datamodule import Loading, SegmentationData
+from sam_train.data.sources.folder import FolderSource
+from sam_train.preprocessing import Preprocessing
 
 SIDE = 1024
 
@@ -86,7 +86,7 @@ class Row(NamedTuple):
 
 def measure(root: Path, num_chosen: int, num_workers: int, batch_size: int, epochs: int) -> Row:
     """Images per second over the epochs after the first, and the workers' megabytes; of this process if none."""
-    source = FolderData(str(root), split=(0, 0, 1)).splits()["test"]
+    source = FolderSource(str(root), split=(0, 0, 1)).splits()["test"]
     loading = Loading(batch_size, num_chosen, num_workers=num_workers, augmentation=Augmentation())
     data = SegmentationData({"train": source}, Preprocessing(SIDE), loading, seed=0)
     loader = data.train_dataloader()

@@ -18,7 +18,8 @@ from torchvision.ops import sigmoid_focal_loss
 from benchmarks.decoder import DEVICE, SIDE
 from benchmarks.measure import Step, machine, peak_megabytes, seconds
 from sam_train.losses.sam_loss import SamLoss
-from sam_train.structures import MaskPrediction, resize_logits
+from sam_train.preprocessing import resize_logits
+from sam_train.structures import MaskPrediction
 
 
 def ours(resolution: int, num_objects: int) -> Step:

@@ -12,17 +12,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from enum import IntEnum
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, Integer, UInt8
 from torch import Tensor
 
-
-class InputError(ValueError):
-    """A mistake in what a person gave us; the message names it and the remedy, and is shown without a traceback."""
+from sam_train.label_planes import count_pixels, unpack_masks
 
 
 class PointLabel(IntEnum):
@@ -74,216 +70,8 @@ class _Tensors:
         return self._map(lambda tensor: tensor.pin_memory())
 
 
-@dataclass(frozen=True)
-class Preprocessing:
-    """How an image becomes a model's input; part of the model, since its weights were trained with it.
-
-    Attributes:
-        image_size: Side S of the square input, in pixels.
-        resize: ``longest_side`` keeps the aspect ratio, resizes in 8 bit and pads right and bottom with the mean colour
-            (SAM, ``ResizeLongestSide``); ``square`` stretches both sides to S in floating point (SAM 2,
-            ``SAM2Transforms``).
-        mean: Of the red, green and blue channel, on the 0..255 scale.
-        std: Likewise.
-    """
-
-    image_size: int
-    resize: Literal["longest_side", "square"] = "longest_side"
-    mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
-    std: tuple[float, float, float] = (58.395, 57.12, 57.375)
-
-    def resized_size(self, original_size: tuple[int, int]) -> tuple[int, int]:
-        """Height and width of the un-padded part of the input for an image of this height and width."""
-        if self.resize == "square":
-            return self.image_size, self.image_size
-        height, width = original_size
-        scale = self.image_size / max(height, width)
-        # A sliver may round to nothing; the official code fails there, one row of pixels is what it means.
-        return max(int(height * scale + 0.5), 1), max(int(width * scale + 0.5), 1)
-
-    def normalize(
-        self, images: UInt8[Tensor, "B 3 S S"] | Float[Tensor, "B 3 S S"], valid_size: Int[Tensor, "B 2"]
-    ) -> Float[Tensor, "B 3 S S"]:
-        """Pixels of 0..255 to the encoder's input, zero in the padding, on the device the images are on."""
-        mean = torch.tensor(self.mean, device=images.device).view(3, 1, 1)
-        std = torch.tensor(self.std, device=images.device).view(3, 1, 1)
-        return (images - mean) / std * valid_region(valid_size, images.shape[-1])[:, None]
-
-    def scale_points(
-        self, points: Float[Tensor, "*batch 2"] | Int[Tensor, "*batch 2"], original_size: tuple[int, int]
-    ) -> Float[Tensor, "*batch 2"]:
-        """x, y in pixels of an image of this height and width to pixels of the model's input."""
-        (height, width), (resized_height, resized_width) = original_size, self.resized_size(original_size)
-        dtype = torch.promote_types(points.dtype, torch.float32)  # pixels may be whole numbers
-        return points * torch.tensor(
-            [resized_width / width, resized_height / height], dtype=dtype, device=points.device
-        )
-
-    def restore_logits(
-        self, logits: Float[Tensor, "P M h w"], original_size: tuple[int, int]
-    ) -> Float[Tensor, "P M H W"]:
-        """Logits over the input frame to an image of this height and width, as the official predictors do."""
-        if self.resize == "longest_side":
-            height, width = self.resized_size(original_size)
-            logits = resize_logits(logits, (self.image_size, self.image_size))[..., :height, :width]
-        return resize_logits(logits, original_size)
-
-
 NUM_DRAWS = 16
 """Uniform random numbers an object carries: 6 for its first prompt, then one for each of up to 10 corrections."""
-
-
-def valid_region(valid_size: Int[Tensor, "B 2"], side: int, stride: int = 1) -> Bool[Tensor, "B h w"]:
-    """True where a cell of the (side/stride)² grid over the input holds pixels of the image, not of the padding."""
-    starts = torch.arange(0, side, stride, device=valid_size.device)
-    rows, columns = starts < valid_size[:, :1], starts < valid_size[:, 1:]
-    return rows[:, :, None] & columns[:, None, :]
-
-
-@dataclass  # not frozen for the same reason as Batch, which may hold it
-class Sample(_Tensors):
-    """One image and the objects of it that will be used, before batching.
-
-    Objects are regions of label planes, so that neighbours share a plane and overlapping objects do not have to: object
-    i is where ``labels[plane[i]] == value[i]``.
-
-    Attributes:
-        id: Unique in its dataset; randomness of prompts and every report refer to it.
-        image: Red, green, blue, 8 bit; no channel at all where only the objects were asked for.
-        labels: One or more planes of the image's size; 0 is background.
-        plane: Per object, its plane.
-        value: Per object, its value there; no two objects of an image have the same, whichever of them are read.
-    """
-
-    id: str
-    image: UInt8[Tensor, "c h w"]
-    labels: Integer[Tensor, "L h w"]
-    plane: Int[Tensor, "P"]
-    value: Int[Tensor, "P"]
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width of the image."""
-        return self.image.shape[-2], self.image.shape[-1]
-
-    def masks(self) -> Bool[Tensor, "P h w"]:
-        """One boolean mask per object."""
-        if self.labels.device.type != "cpu":
-            return torch.stack([*self.each_mask()]) if len(self.value) else self.labels[:0] > 0
-        # Zeros of numpy are memory that nobody has touched: where no object is, a mask takes neither time nor memory.
-        masks = torch.from_numpy(np.zeros((len(self.value), *self.labels.shape[1:]), np.bool_))
-        for labels, objects in self._planes():
-            values = self.value[objects].tolist()
-            # One by one: all at once copies their planes and makes 64-bit numbers of them, 10 times as long.
-            for index, value, box in zip(objects.tolist(), values, _boxes(labels, values), strict=True):
-                torch.eq(labels[box], value, out=masks[index][box])
-        return masks
-
-    def each_mask(self) -> Iterator[Bool[Tensor, "h w"]]:
-        """The same masks one after the other, so that none need be kept."""
-        for plane, value in zip(self.plane.tolist(), self.value.tolist(), strict=True):
-            yield self.labels[plane] == value
-
-    def areas(self) -> Int[Tensor, "P"]:
-        """Pixels of each object."""
-        areas = torch.zeros_like(self.value)
-        for labels, objects in self._planes():
-            areas[objects] = _areas(labels, self.value[objects].tolist())
-        return areas
-
-    def _planes(self) -> Iterator[tuple[Integer[Tensor, "h w"], Int[Tensor, "n"]]]:
-        """Each plane and the indices of the objects on it."""
-        return ((labels, (self.plane == plane).nonzero()[:, 0]) for plane, labels in enumerate(self.labels))
-
-    def keep(self, objects: Bool[Tensor, "P"] | Int[Tensor, "K"]) -> Sample:
-        """The same image with these objects only, in this order."""
-        return replace(self, plane=self.plane[objects], value=self.value[objects])
-
-
-def _are_worth_a_pass(labels: Integer[Tensor, "h w"], values: Sequence[int]) -> bool:
-    """Whether one pass over a plane for all values takes less time than a look for each, and no huge table."""
-    return len(values) > 4 and max(int(labels.max()), *values) < labels.numel()
-
-
-def _areas(labels: Integer[Tensor, "h w"], values: Sequence[int]) -> Int[Tensor, "n"]:
-    if _are_worth_a_pass(labels, values):
-        return torch.bincount(labels.flatten(), minlength=max(values) + 1)[list(values)]
-    return torch.tensor([int((labels == value).count_nonzero()) for value in values], dtype=torch.long)
-
-
-def _boxes(labels: Integer[Tensor, "h w"], values: Sequence[int]) -> list[tuple[slice, slice]]:
-    """Around the pixels of each value, or the whole plane."""
-    if not _are_worth_a_pass(labels, values):
-        return [(slice(None), slice(None))] * len(values)
-    from scipy import ndimage
-
-    found = ndimage.find_objects(labels.numpy(), max(values))
-    return [found[value - 1] or (slice(0), slice(0)) for value in values]
-
-
-@dataclass  # not frozen: Lightning's precision plugins refuse to convert what is
-class Batch(_Tensors):
-    """Images with their packed objects.
-
-    Attributes:
-        images: 0..255, resized and padded as the model's :class:`Preprocessing` says; None where ``features`` stand for
-            them.
-        masks: Ground truth in the frame of the input.
-        object_image: Per object, the index of its image; ascending.
-        valid_size: Per image, (height, width) of the un-padded part of the input.
-        original_size: Per image, (height, width) as it came from disk.
-        draws: Per object, its own uniform random numbers in [0, 1). Everything random about an object's prompts comes
-            from its row, so prompts do not depend on what else is in the batch, on workers or on devices.
-        ids: Per image, its sample's id.
-        originals: Per image, its objects at the original size, without the image; only in evaluation.
-        num_too_small: Per image, how many objects more it has, left out for ``loader.min_area``; only in evaluation.
-        features: What the image encoder, or its part that does not train, says of the images, where that was known
-            beforehand; in the precision it was kept in.
-    """
-
-    images: UInt8[Tensor, "B 3 S S"] | None
-    masks: Bool[Tensor, "P S S"]
-    object_image: Int[Tensor, "P"]
-    valid_size: Int[Tensor, "B 2"]
-    original_size: Int[Tensor, "B 2"]
-    draws: Float[Tensor, "P R"]
-    ids: tuple[str, ...]
-    originals: tuple[Sample, ...] | None = None
-    num_too_small: tuple[int, ...] | None = None
-    features: ImageFeatures | EncoderState | None = None
-
-    @property
-    def num_objects(self) -> int:
-        """P, over all images."""
-        return self.masks.shape[0]
-
-    def image(self, index: int) -> Batch:
-        """The batch of one image."""
-        one = slice(index, index + 1)
-        objects = self.object_image == index
-        return Batch(
-            images=None if self.images is None else self.images[one],
-            masks=self.masks[objects],
-            object_image=self.object_image[objects] * 0,
-            valid_size=self.valid_size[one],
-            original_size=self.original_size[one],
-            draws=self.draws[objects],
-            ids=self.ids[one],
-            originals=self.originals and self.originals[one],
-            num_too_small=self.num_too_small and self.num_too_small[one],
-            features=self.features and self.features.image(index),
-        )
-
-    def with_objects(self, objects: slice | Int[Tensor, "K"]) -> Batch:
-        """The same images with these objects only, in the frame of the input."""
-        return replace(
-            self,
-            masks=self.masks[objects],
-            object_image=self.object_image[objects],
-            draws=self.draws[objects],
-            originals=None,
-            num_too_small=None,
-        )
 
 
 @dataclass(frozen=True)
@@ -313,9 +101,150 @@ class Prompts(_Tensors):
         """The points of all objects, in order; all have as many."""
         return cls(torch.cat([some.points for some in prompts]), torch.cat([some.labels for some in prompts]))
 
+    def of(self, objects: slice | Bool[Tensor, "P"] | Int[Tensor, "K"]) -> Prompts:
+        """The prompts of these objects only, in this order."""
+        return self._map(lambda tensor: tensor[objects])
+
     def with_points(self, points: Float[Tensor, "P n 2"], labels: Int[Tensor, "P n"]) -> Prompts:
         """The same prompts and these points after them."""
         return replace(self, points=torch.cat([self.points, points], 1), labels=torch.cat([self.labels, labels], 1))
+
+
+@dataclass  # not frozen for the same reason as Batch, which may hold it
+class Sample(_Tensors):
+    """One image and the objects of it that will be used, before batching.
+
+    Objects are regions of label planes (:mod:`sam_train.label_planes`): object i is where
+    ``labels[plane[i]] == value[i]``.
+
+    Attributes:
+        id: Unique in its dataset; randomness of prompts and every report refer to it.
+        image: Red, green, blue, 8 bit; no channel at all where only the objects were asked for.
+        labels: One or more planes of the image's size; 0 is background.
+        plane: Per object, its plane.
+        value: Per object, its value there; no two objects of an image have the same, whichever of them are read.
+        ignore: Pixels that are neither object nor background: they count in no loss, prompt or score.
+        category: Per object, the name of what it is.
+        crowd: Per object, whether it is a region of many things: never prompted, and ignored in scores.
+        prompts: Boxes and points that came with the data, in pixels of this image; ``EMPTY`` labels where an object
+            has none.
+        group: Patient, slide or video that the image belongs to; None if it stands alone.
+        spacing: Distance in mm from one row to the next and from one column to the next.
+    """
+
+    id: str
+    image: UInt8[Tensor, "c h w"]
+    labels: Integer[Tensor, "L h w"]
+    plane: Int[Tensor, "P"]
+    value: Int[Tensor, "P"]
+    ignore: Bool[Tensor, "h w"] | None = None
+    category: tuple[str, ...] | None = None
+    crowd: Bool[Tensor, "P"] | None = None
+    prompts: Prompts | None = None
+    group: str | None = None
+    spacing: tuple[float, float] | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the image."""
+        return self.image.shape[-2], self.image.shape[-1]
+
+    def masks(self) -> Bool[Tensor, "P h w"]:
+        """One boolean mask per object."""
+        return unpack_masks(self.labels, self.plane, self.value)
+
+    def each_mask(self) -> Iterator[Bool[Tensor, "h w"]]:
+        """The same masks one after the other, so that none need be kept."""
+        for plane, value in zip(self.plane.tolist(), self.value.tolist(), strict=True):
+            yield self.labels[plane] == value
+
+    def areas(self) -> Int[Tensor, "P"]:
+        """Number of pixels of each object."""
+        return count_pixels(self.labels, self.plane, self.value)
+
+    def keep(self, objects: Bool[Tensor, "P"] | Int[Tensor, "K"]) -> Sample:
+        """The same image with these objects only, in this order."""
+        indices = objects.nonzero()[:, 0] if objects.dtype == torch.bool else objects
+        return replace(
+            self,
+            plane=self.plane[indices],
+            value=self.value[indices],
+            category=self.category and tuple(self.category[index] for index in indices.tolist()),
+            crowd=None if self.crowd is None else self.crowd[indices],
+            prompts=self.prompts and self.prompts.of(indices),
+        )
+
+
+@dataclass  # not frozen: Lightning's precision plugins refuse to convert what is
+class Batch(_Tensors):
+    """Images with their packed objects.
+
+    Attributes:
+        images: 0..255, resized and padded as the model's :class:`Preprocessing` says; None where ``features`` stand for
+            them.
+        masks: Ground truth in the frame of the input.
+        object_image: Per object, the index of its image; ascending.
+        valid_size: Per image, (height, width) of the un-padded part of the input.
+        original_size: Per image, (height, width) as it came from disk.
+        draws: Per object, its own uniform random numbers in [0, 1). Everything random about an object's prompts comes
+            from its row, so prompts do not depend on what else is in the batch, on workers or on devices.
+        ids: Per image, its sample's id.
+        originals: Per image, its objects at the original size, without the image; only in evaluation.
+        num_too_small: Per image, how many objects more it has, left out for ``loader.min_area``; only in evaluation.
+        ignore: Per image, the pixels that are neither object nor background; None if no image of the batch has any.
+        given: Boxes and points that came with the data; None if no image of the batch has any.
+        features: Features of the images, or the state of the encoder before its first part that trains, where that was
+            known beforehand; in the precision it was kept in.
+    """
+
+    images: UInt8[Tensor, "B 3 S S"] | None
+    masks: Bool[Tensor, "P S S"]
+    object_image: Int[Tensor, "P"]
+    valid_size: Int[Tensor, "B 2"]
+    original_size: Int[Tensor, "B 2"]
+    draws: Float[Tensor, "P R"]
+    ids: tuple[str, ...]
+    originals: tuple[Sample, ...] | None = None
+    num_too_small: tuple[int, ...] | None = None
+    ignore: Bool[Tensor, "B S S"] | None = None
+    given: Prompts | None = None
+    features: ImageFeatures | EncoderState | None = None
+
+    @property
+    def num_objects(self) -> int:
+        """P, over all images."""
+        return self.masks.shape[0]
+
+    def image(self, index: int) -> Batch:
+        """The batch of one image."""
+        one = slice(index, index + 1)
+        objects = self.object_image == index
+        return Batch(
+            images=None if self.images is None else self.images[one],
+            masks=self.masks[objects],
+            object_image=self.object_image[objects] * 0,
+            valid_size=self.valid_size[one],
+            original_size=self.original_size[one],
+            draws=self.draws[objects],
+            ids=self.ids[one],
+            originals=self.originals and self.originals[one],
+            num_too_small=self.num_too_small and self.num_too_small[one],
+            ignore=None if self.ignore is None else self.ignore[one],
+            given=self.given and self.given.of(objects),
+            features=self.features and self.features.image(index),
+        )
+
+    def with_objects(self, objects: slice | Int[Tensor, "K"]) -> Batch:
+        """The same images with these objects only, in the frame of the input."""
+        return replace(
+            self,
+            masks=self.masks[objects],
+            object_image=self.object_image[objects],
+            draws=self.draws[objects],
+            given=self.given and self.given.of(objects),
+            originals=None,
+            num_too_small=None,
+        )
 
 
 @dataclass  # not frozen for the same reason as Batch, which may hold it
@@ -384,32 +313,3 @@ class MaskPrediction(_Tensors):
         chosen = self.iou.argmax(dim=1)
         rows = torch.arange(len(chosen), device=chosen.device)
         return replace(self, logits=self.logits[rows, chosen][:, None], iou=self.iou[rows, chosen][:, None])
-
-
-def downscale_masks(masks: Bool[Tensor, "P H W"], side: int) -> Bool[Tensor, "P side side"]:
-    """Square masks on a coarser grid over the same frame: cells at least half covered.
-
-    An object too small to cover half of any cell keeps every cell it touches, so that nothing vanishes.
-    """
-    stride = masks.shape[-1] // side
-    if stride * side != masks.shape[-1]:
-        raise ValueError(f"masks of side {masks.shape[-1]} cannot be reduced to {side}: not a whole factor")
-    if stride == 1:
-        return masks
-    pixels = masks.view(torch.uint8)
-    if stride * stride > 255:  # a cell's pixels could not be counted
-        pixels = pixels.to(torch.int16)
-    rows = torch.zeros_like(pixels[:, :side])
-    for row in range(stride):
-        rows += pixels[:, row::stride]
-    covered = torch.zeros_like(rows[..., :side])
-    for column in range(stride):
-        covered += rows[..., column::stride]
-    halves = covered >= (stride * stride + 1) // 2
-    vanished = ~halves.flatten(1).any(dim=1)
-    return torch.where(vanished[:, None, None], covered > 0, halves)
-
-
-def resize_logits(logits: Float[Tensor, "P M h w"], size: tuple[int, int]) -> Float[Tensor, "P M H W"]:
-    """Logits at another resolution of the same frame, bilinear as all official implementations do."""
-    return logits if logits.shape[-2:] == size else F.interpolate(logits, size, mode="bilinear", align_corners=False)

@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import save_file
 
 from sam_train.checkpoints.huggingface import layout_of, to_huggingface
-from sam_train.checkpoints.writing import write_files, write_json
+from sam_train.checkpoints.writing import json_writer, write_files
+from sam_train.errors import InputError
 from sam_train.models import ImageModel
-from sam_train.structures import InputError
 
 
 @torch.no_grad()
@@ -68,7 +68,7 @@ def save_adapters(model: ImageModel, path: str | Path) -> None:
         path,
         {
             "adapter_model.safetensors": lambda file: save_file(content, file, metadata={"format": "pt"}),
-            "adapter_config.json": write_json(config),
+            "adapter_config.json": json_writer(config),
         },
     )
 

@@ -21,11 +21,11 @@ from sam_train.checkpoints.meta import EXTRAS, find_weights, official_content
 from sam_train.checkpoints.position_tables import table_input_size, table_shapes, tables_at_input_size
 from sam_train.checkpoints.reading import Checkpoint, read_checkpoint
 from sam_train.checkpoints.report import Mismatch, group_names, guess
-from sam_train.checkpoints.writing import Write, write_files, write_json
+from sam_train.checkpoints.writing import Write, json_writer, write_files
+from sam_train.errors import InputError
 from sam_train.models import ImageModel
 from sam_train.models.sam.sam import Sam
 from sam_train.models.sam2.sam2 import Sam2
-from sam_train.structures import InputError
 
 Format = Literal["meta", "huggingface"]
 
@@ -132,9 +132,14 @@ def save_checkpoint(
     if format == "huggingface" and (path / "adapter_config.json").exists():
         raise InputError(f"{path} holds adapters, which transformers would put on the model; name another folder")
     if format == "meta":
-        write_files(path.parent, {path.name: lambda file: torch.save(official_content(model, state), file)})
+        write_files(path.parent, {path.name: lambda file: _save_official(model, state, file)})
     else:
         write_files(path, _huggingface_files(model, state))
+
+
+def _save_official(model: ImageModel, state: Mapping[str, Tensor], file: Path) -> None:
+    with file.open("wb") as stream:  # torch.save writes the name of a path into the file
+        torch.save(official_content(model, state), stream)
 
 
 def _check_names(model: ImageModel, state: Mapping[str, Tensor]) -> None:
@@ -164,6 +169,6 @@ def _huggingface_files(model: ImageModel, state: dict[str, Tensor]) -> dict[str,
     dtype = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
     return {
         "model.safetensors": lambda file: save_file(tensors, file, metadata={"format": "pt"}),
-        **{name: write_json(content) for name, content in layout.processors(model).items()},
-        "config.json": write_json(config(model) | {"dtype": dtype}),
+        **{name: json_writer(content) for name, content in layout.processors(model).items()},
+        "config.json": json_writer(config(model) | {"dtype": dtype}),
     }

@@ -9,9 +9,9 @@ from typing import Any
 from torch import Tensor
 
 from sam_train.checkpoints.reading import Checkpoint
+from sam_train.errors import InputError
 from sam_train.models import ImageModel
 from sam_train.models.sam2.sam2 import Sam2
-from sam_train.structures import InputError
 
 EXTRAS = ("pixel_mean", "pixel_std")
 """What some files carry besides weights: the constants of preprocessing, which our models have in their config."""

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from sam_train.structures import InputError
+from sam_train.errors import InputError
 
 _SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".safetensors")
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")

@@ -1,29 +1,26 @@
-"""Files that are there whole or not at all."""
+"""Several files of one checkpoint, written together."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
-from tempfile import TemporaryDirectory
+
+from sam_train.files import written_whole
 
 Write = Callable[[Path], object]
 """Writes one file at the path it is given."""
 
 
-def write_json(content: Mapping[str, object]) -> Write:
-    """A JSON file with this content."""
+def json_writer(content: Mapping[str, object]) -> Write:
+    """Return what writes this content as a JSON file."""
     return lambda file: file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def write_files(folder: Path, files: Mapping[str, Write]) -> None:
-    """Files into a folder, each renamed to its name once all of them are whole."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=".unfinished-", dir=folder) as unfinished:
-        plain = Path(unfinished, ".plain")
-        plain.touch()
+    """Write files into a folder; each takes its name once all of them are whole."""
+    with ExitStack() as stack:
+        unfinished = {name: stack.enter_context(written_whole(folder / name)) for name in files}
         for name, write in files.items():
-            write(Path(unfinished, name))
-            Path(unfinished, name).chmod(plain.stat().st_mode)  # safetensors writes for the owner's eyes only
-        for name in files:
-            Path(unfinished, name).replace(folder / name)
+            write(unfinished[name])

@@ -19,22 +19,22 @@ from torch import Tensor, nn
 
 from sam_train.checkpoints import load_checkpoint
 from sam_train.checkpoints.reading import read_file
-from sam_train.data.check import check_sources
-from sam_train.data.datamodule import SegmentationData
-from sam_train.data.processors import num_processors
-from sam_train.data.source import Source, Split
+from sam_train.data.loading.datamodule import SegmentationData
+from sam_train.data.sources.base import ImageSet, Split
+from sam_train.data.sources.check import check_sources
+from sam_train.errors import InputError
+from sam_train.machine import num_processors
 from sam_train.models import ImageModel, build_model
-from sam_train.structures import InputError
 
 VERSIONS = ("sam-train", "torch", "lightning", "peft")
 SAFE_TARGETS = {
     f"sam_train.{place}"
     for place in (
         "tuning.surgery.Tuning",
-        "data.folder.FolderData",
-        "data.toy.ToyData",
-        "data.datamodule.Loading",
-        "data.augmentation.Augmentation",
+        "data.sources.folder.FolderSource",
+        "data.world.ToySource",
+        "data.loading.datamodule.Loading",
+        "data.loading.augmentation.Augmentation",
     )
 }
 """What a checkpoint may ask to be built: anything else in it would be code of a stranger's choice."""
@@ -97,7 +97,7 @@ def fingerprint(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def image_keys(source: Source) -> Int[Tensor, "n"]:
+def image_keys(source: ImageSet) -> Int[Tensor, "n"]:
     """A number for each image, by which it is recognised in another split."""
 
     def keys(indices: range) -> list[int]:
@@ -109,7 +109,7 @@ def image_keys(source: Source) -> Int[Tensor, "n"]:
         return torch.tensor([key for found in pool.map(keys, parts) for key in found], dtype=torch.long)
 
 
-def require_unseen(checkpoint: Path, source: Source, split: str) -> None:
+def require_unseen(checkpoint: Path, source: ImageSet, split: str) -> None:
     """Refuse to call images held out that a checkpoint was trained on or chosen by.
 
     Raises:
@@ -130,13 +130,13 @@ def require_unseen(checkpoint: Path, source: Source, split: str) -> None:
             )
 
 
-def known_images(splits: Mapping[Split, Source]) -> dict[str, Int[Tensor, "n"]]:
+def known_images(splits: Mapping[Split, ImageSet]) -> dict[str, Int[Tensor, "n"]]:
     """The :func:`image_keys` of what a run is trained on and chosen by.
 
     Raises:
         InputError: If an image is in two splits; but validation images may stand in for a missing test as a whole.
     """
-    apart: dict[Split, Source] = {
+    apart: dict[Split, ImageSet] = {
         name: source for name, source in splits.items() if name != "test" or source is not splits.get("val")
     }
     keys: dict[Split, Tensor] = {name: image_keys(source) for name, source in apart.items()}

@@ -113,7 +113,7 @@ def _mistake(error: BaseException | None) -> str | None:
     """What to tell a person of an error, if it or a cause of it is something that a person can mend."""
     import torch
 
-    from sam_train.structures import InputError
+    from sam_train.errors import InputError
 
     while error is not None:
         message = str(error)
@@ -125,8 +125,7 @@ def _mistake(error: BaseException | None) -> str | None:
         if isinstance(error, MissingMandatoryValue):
             return f"{error.full_key}: not given; add {error.full_key}=..."
         if isinstance(error, InputError):
-            # One of a loading process begins with "Caught" and quotes the traceback.
-            return message.rpartition("Error: ")[2].strip() if message.startswith("Caught ") else message
+            return message
         error = error.__cause__ or error.__context__
     return None
 

@@ -12,8 +12,8 @@ from sam_train.cli.compose import choices, run
 if TYPE_CHECKING:
     import torch
 
-    from sam_train.data.datamodule import SegmentationData
-    from sam_train.data.source import Split
+    from sam_train.data.loading.datamodule import SegmentationData
+    from sam_train.data.sources.base import Split
 
 
 def main() -> None:

@@ -23,9 +23,9 @@ def export(config: DictConfig) -> None:
     from sam_train.checkpoints import save_adapters, save_checkpoint
     from sam_train.checkpoints.reading import SHIPPED
     from sam_train.cli.build import load_pair, trained_config
+    from sam_train.errors import InputError
     from sam_train.models.presets import PRESETS
     from sam_train.models.sam.sam import Sam
-    from sam_train.structures import InputError
     from sam_train.tuning.lora import merged_state_dict
 
     if config.format not in FORMATS:

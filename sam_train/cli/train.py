@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lightning import Trainer
     from torch import Tensor
 
-    from sam_train.data.datamodule import SegmentationData
+    from sam_train.data.loading.datamodule import SegmentationData
 
 FREE = ("loader.num_workers", "data.root", "data.check", "model.weights")
 """What a resumed run may have otherwise: who loads, and where what is known by its contents lies."""
@@ -51,7 +51,7 @@ def _train(config: DictConfig) -> None:
 
     from sam_train.cli.build import base_model, fingerprint, known_images, record, segmentation_data, tuned_model
     from sam_train.cli.evaluate import report_on
-    from sam_train.structures import InputError
+    from sam_train.errors import InputError
     from sam_train.tasks.image import ImageTask
     from sam_train.tuning.surgery import trained_table
 
@@ -141,7 +141,7 @@ def _trainer(config: DictConfig) -> Trainer:
     import torch
     from hydra.utils import instantiate
 
-    from sam_train.structures import InputError
+    from sam_train.errors import InputError
     from sam_train.tasks.callbacks import LastValidation
     from sam_train.tasks.checkpoint_file import WholeCheckpoints
     from sam_train.tasks.memory_planner import MemoryPlanner
@@ -206,7 +206,7 @@ def _resume_point(config: DictConfig, description: dict[str, Any]) -> Path | Non
     if config.resume is None:
         return None
     from sam_train.cli.build import read_checkpoint
-    from sam_train.structures import InputError
+    from sam_train.errors import InputError
 
     path = Path(config.resume) / "last.ckpt"
     if not path.is_file():
@@ -256,7 +256,7 @@ def _require_same_training(config: DictConfig, then: dict[str, Any]) -> None:
     Raises:
         InputError: If it does.
     """
-    from sam_train.structures import InputError
+    from sam_train.errors import InputError
 
     for name in ("max_steps", "max_epochs", "accumulate_grad_batches", "gradient_clip_val", "precision"):
         before, after = then["trainer"][name], config.trainer[name]
@@ -282,7 +282,7 @@ def _require_same_images(config: DictConfig, then: dict[str, Tensor], now: dict[
     Raises:
         InputError: If they are not those that the run began with.
     """
-    from sam_train.structures import InputError
+    from sam_train.errors import InputError
 
     for split, after in now.items():
         before = then[split]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,7 +15,8 @@ from rich.table import Table
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from sam_train.data.dataset import EvalDataset
+from sam_train.data.loading.dataset import EvalDataset
+from sam_train.files import write_json
 from sam_train.inference.interaction import encode
 from sam_train.inference.overlay import grid, paint, panel, prediction_panel
 from sam_train.inference.scoring import ObjectScore, gather, gather_scores, mean_scores, score_batch
@@ -48,7 +47,7 @@ class Report:
 
     def save(self, path: Path) -> None:
         """As JSON, all of it or nothing."""
-        write_text(path, json.dumps(asdict(self), indent=2) + "\n")
+        write_json(path, asdict(self))
 
     def table(self) -> Table:
         """Untuned beside tuned, for a terminal."""
@@ -68,13 +67,6 @@ class Report:
                 cells += [f"{before:.3f}", f"[bold]{after:.3f}[/]", f"[{color}]{after - before:+.3f}[/]"]
             table.add_row(prompt, *cells)
         return table
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file so that it is there whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
-    temporary.replace(path)
 
 
 class Scored(NamedTuple):
@@ -130,7 +122,7 @@ def save_overlays(
         batch = dataset[index]
         if batch.num_objects:
             paths.append(folder / f"{len(paths):02d}_{Path(batch.ids[0]).name}.png")
-            _overlay(untuned, tuned, batch, dataset.source.read(index).image).save(paths[-1])
+            _overlay(untuned, tuned, batch, dataset.images.read(index).image).save(paths[-1])
     return paths
 
 

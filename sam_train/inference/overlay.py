@@ -16,8 +16,9 @@ from torch import Tensor
 from sam_train.inference.scoring import predict_parts
 from sam_train.metrics.region import region_scores
 from sam_train.models.promptable import PromptableModel
+from sam_train.preprocessing import Preprocessing
 from sam_train.prompts.simulator import PromptSimulator
-from sam_train.structures import Batch, ImageFeatures, PointLabel, Preprocessing, Prompts
+from sam_train.structures import Batch, ImageFeatures, PointLabel, Prompts
 
 PANEL_SIDE = 320  # pixels of a panel's longer side
 CAPTION_HEIGHT = 22

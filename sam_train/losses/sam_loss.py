@@ -12,7 +12,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from sam_train.structures import InputError, MaskPrediction, downscale_masks, resize_logits
+from sam_train.errors import InputError
+from sam_train.preprocessing import downscale_masks, resize_logits
+from sam_train.structures import MaskPrediction
 
 
 class LossTerms(NamedTuple):

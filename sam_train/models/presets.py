@@ -8,12 +8,13 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TypeAlias
 
+from sam_train.errors import InputError
 from sam_train.models.sam.sam import Sam, SamConfig
 from sam_train.models.sam.tiny_vit import TinyViTConfig
 from sam_train.models.sam.vit import ViTConfig
 from sam_train.models.sam2.hiera import HieraConfig
 from sam_train.models.sam2.sam2 import Sam2, Sam2Config
-from sam_train.structures import InputError, Preprocessing
+from sam_train.preprocessing import Preprocessing
 
 ModelConfig: TypeAlias = SamConfig | Sam2Config
 ImageModel: TypeAlias = Sam | Sam2

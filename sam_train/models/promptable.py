@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from sam_train.models.staged_encoder import StagedEncoder
 from sam_train.models.unused_weights import Shapes
-from sam_train.structures import EncoderState, ImageFeatures, MaskPrediction, Preprocessing, Prompts
+from sam_train.preprocessing import Preprocessing
+from sam_train.structures import EncoderState, ImageFeatures, MaskPrediction, Prompts
 
 
 class PromptableModel(nn.Module, ABC):

@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from sam_train.errors import InputError
+from sam_train.preprocessing import downscale_masks, resize_logits, valid_region
 from sam_train.prompts.sampling import (
     boxes_from_masks,
     error_centers,
@@ -19,17 +21,7 @@ from sam_train.prompts.sampling import (
     random_points,
     rough_masks,
 )
-from sam_train.structures import (
-    NUM_DRAWS,
-    Batch,
-    InputError,
-    MaskPrediction,
-    PointLabel,
-    Prompts,
-    downscale_masks,
-    resize_logits,
-    valid_region,
-)
+from sam_train.structures import NUM_DRAWS, Batch, MaskPrediction, PointLabel, Prompts
 
 CLICK_GRID = 256  # clicks are placed on a grid of about this side: the logits' own at 1024 px, every pixel at 256
 FIRST_DRAWS = 6  # kind, four box sides, point

@@ -14,10 +14,11 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint, TQDMProgressBar
 from rich.console import Console
 
+from sam_train.errors import InputError
 from sam_train.inference.interaction import encode
 from sam_train.inference.overlay import grid, paint, panel, prediction_panel
 from sam_train.prompts.simulator import EVALUATION
-from sam_train.structures import Batch, InputError
+from sam_train.structures import Batch
 from sam_train.tasks.image import ImageTask
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)

@@ -10,11 +10,14 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
-from sam_train.data.datamodule import SegmentationData
-from sam_train.data.embedding_cache import Dtype, EmbeddingCache
+from sam_train.data.cache.embedding_cache import Dtype, EmbeddingCache
+from sam_train.data.cache.filling import fill
+from sam_train.data.loading.datamodule import SegmentationData
+from sam_train.data.loading.share import Share
+from sam_train.errors import InputError
 from sam_train.inference.interaction import encode_prefix
 from sam_train.models.promptable import PromptableModel
-from sam_train.structures import Batch, EncoderState, ImageFeatures, InputError
+from sam_train.structures import Batch, EncoderState, ImageFeatures
 from sam_train.tasks.image import ImageTask
 
 _FORMAT = 2  # of entries; raised where the same encoder would give others
@@ -62,7 +65,7 @@ class FeatureCache(Callback):
             with trainer.precision_plugin.forward_context():
                 return encode_prefix(pl_module.model, trainer.precision_plugin.convert_input(batch.to(device)))
 
-        data.fill_cache(encode_batch)
+        fill(data.cache, data.views(), encode_batch, data.num_encoded, data.num_workers, Share.own())
 
 
 def require_frozen_prefix(model: PromptableModel) -> None:

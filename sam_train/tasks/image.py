@@ -8,13 +8,14 @@ import torch
 from lightning import LightningModule
 from torch import Tensor
 
-from sam_train.data.seeds import seed_of
+from sam_train.data.loading.seeds import seed_of
+from sam_train.errors import InputError
 from sam_train.inference.interaction import encode, interact
 from sam_train.inference.scoring import ObjectScore, gather_scores, mean_scores, score_batch
 from sam_train.losses.sam_loss import LossTerms, SamLoss
 from sam_train.models.promptable import PromptableModel
 from sam_train.prompts.simulator import EVALUATION, PromptSimulator
-from sam_train.structures import Batch, ImageFeatures, InputError
+from sam_train.structures import Batch, ImageFeatures
 from sam_train.tuning.optimization import Optimization
 from sam_train.tuning.surgery import frozen_parts
 

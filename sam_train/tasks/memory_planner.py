@@ -15,9 +15,10 @@ from rich.console import Console
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from sam_train.data.datamodule import Loading, SegmentationData
+from sam_train.data.loading.datamodule import Loading, SegmentationData
+from sam_train.errors import InputError
 from sam_train.inference.interaction import encode_prefix
-from sam_train.structures import NUM_DRAWS, Batch, InputError
+from sam_train.structures import NUM_DRAWS, Batch
 from sam_train.tasks.image import ImageTask
 from sam_train.tasks.memory import free_bytes, peak_bytes
 

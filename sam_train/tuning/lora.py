@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 import torch
 from torch import Tensor, nn
 
-from sam_train.structures import InputError
+from sam_train.errors import InputError
 
 TARGETS = {
     "attention": r"(.*\.)?attn\.(qkv|proj)",

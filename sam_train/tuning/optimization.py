@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from sam_train.structures import InputError
+from sam_train.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from typing import Literal
 from rich.table import Table
 from torch import nn
 
+from sam_train.errors import InputError
 from sam_train.models.encoder_block import EncoderBlock, encoder_blocks
 from sam_train.models.promptable import PromptableModel
-from sam_train.structures import InputError
 from sam_train.tuning.lora import adapted_layers, add_lora
 
 Mode = Literal["frozen", "lora", "full"]

@@ -6,8 +6,9 @@ from peft import PeftModel
 from transformers import Sam2Model, SamModel
 
 from sam_train.checkpoints import save_adapters, save_checkpoint
+from sam_train.errors import InputError
 from sam_train.models import build_model
-from sam_train.structures import InputError, Prompts
+from sam_train.structures import Prompts
 from sam_train.tuning.surgery import Tuning
 from tests.checkpoints.tiny import CONFIG, SAM2_CONFIG, build
 

@@ -11,8 +11,9 @@ from transformers import Sam2Config, Sam2Model, Sam2Processor, Sam2VideoConfig, 
 from sam_train.checkpoints import load_checkpoint, save_checkpoint
 from sam_train.checkpoints.huggingface import config_differences, huggingface_names, layout_of, to_huggingface
 from sam_train.checkpoints.huggingface_sam2 import SAM2_RENAMES
+from sam_train.errors import InputError
 from sam_train.models import PRESETS, build_model
-from sam_train.structures import InputError, Prompts
+from sam_train.structures import Prompts
 from tests.checkpoints.tiny import SAM2_CONFIG, at_size, build, randomize, same_weights
 from tests.parity.preprocess import preprocess_image
 

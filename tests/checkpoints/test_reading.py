@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 
 from sam_train.checkpoints import load_checkpoint, save_checkpoint
 from sam_train.checkpoints.reading import SHIPPED
+from sam_train.errors import InputError
 from sam_train.models import build_model
-from sam_train.structures import InputError
 from tests.checkpoints.tiny import build, same_weights
 
 STATE = build().state_dict()

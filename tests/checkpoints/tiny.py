@@ -8,7 +8,7 @@ from sam_train.models.sam.sam import Sam, SamConfig
 from sam_train.models.sam.vit import ViTConfig
 from sam_train.models.sam2.hiera import HieraConfig
 from sam_train.models.sam2.sam2 import Sam2, Sam2Config
-from sam_train.structures import Preprocessing
+from sam_train.preprocessing import Preprocessing
 
 CONFIG = SamConfig(
     encoder=ViTConfig(

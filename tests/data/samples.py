@@ -2,11 +2,11 @@
 
 import torch
 
-from sam_train.data.source import Source, all_objects
+from sam_train.data.sources.base import ImageSet, all_objects
 from sam_train.structures import Sample
 
 
-class SquaresSource(Source):
+class Squares(ImageSet):
     """Image i holds i modulo 6 squares, each with its own colour, so that image and masks can be compared.
 
     Images are counted from ``first``.

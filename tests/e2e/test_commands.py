@@ -235,7 +235,7 @@ def test_a_run_without_a_best_checkpoint_reports_on_its_last(tmp_path, monkeypat
 def test_a_mistake_that_a_loading_process_finds_is_told_as_any_other(tmp_path, monkeypatch, capsys):
     write_squares(tmp_path, 6)
     for path in (tmp_path / "images").iterdir():
-        path.write_bytes(b"no image")
+        path.write_text(f"no image {path.name}")
     short = [argument for argument in SMALL if not argument.startswith(("data.", "loader.num_workers"))]
     with pytest.raises(SystemExit):
         run("train", monkeypatch, *short, "data=folder", f"data.root={tmp_path}", "data.check=false",
@@ -291,7 +291,7 @@ def test_configurations_of_ones_own_are_choices_like_any_other(tmp_path, monkeyp
 
 def test_data_of_ones_own_configuration_are_what_is_evaluated(tmp_path, monkeypatch):
     write_squares(tmp_path / "ours", 6)
-    write_squares(tmp_path / "theirs", 9)
+    write_squares(tmp_path / "theirs", 9, first=6)
     for part in ("images", "masks"):
         for path in (tmp_path / "theirs" / part).iterdir():
             path.rename(path.with_name(f"other_{path.name}"))

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from sam_train.data.collate import collate
-from sam_train.data.dataset import EvalDataset
+from sam_train.data.loading.collate import collate
+from sam_train.data.loading.dataset import EvalDataset
 from sam_train.inference.interaction import encode, interact
 from sam_train.prompts.simulator import PromptSimulator, is_ambiguous
 from tests.checkpoints.tiny import SAM2_CONFIG, build
-from tests.data.samples import SquaresSource
+from tests.data.samples import Squares
 
 
 @pytest.mark.parametrize(
@@ -17,7 +17,7 @@ from tests.data.samples import SquaresSource
 @torch.no_grad()
 def test_candidates_are_asked_for_where_one_click_is_all_there_is(first):
     model = build(SAM2_CONFIG)
-    source = EvalDataset(SquaresSource(6), model.preprocessing, min_area=1)
+    source = EvalDataset(Squares(6), model.preprocessing, min_area=1)
     batch = collate([source[index] for index in range(6)])
     asked = []
 

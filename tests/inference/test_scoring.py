@@ -3,19 +3,19 @@
 import pytest
 import torch
 
-from sam_train.data.dataset import EvalDataset
+from sam_train.data.loading.dataset import EvalDataset
 from sam_train.inference import scoring
 from sam_train.inference.interaction import encode
 from sam_train.inference.scoring import predict_image, score_batch
 from sam_train.prompts.simulator import EVALUATION
 from tests.checkpoints.tiny import SAM2_CONFIG, build
-from tests.data.samples import SquaresSource
+from tests.data.samples import Squares
 
 
 @torch.no_grad()
 def test_unstable_masks_of_sam2_give_way_in_evaluation():
     model = build(SAM2_CONFIG)
-    batch = EvalDataset(SquaresSource(4), model.preprocessing, min_area=1)[3]
+    batch = EvalDataset(Squares(4), model.preprocessing, min_area=1)[3]
     features = encode(model, batch)
     found = predict_image(model, features, batch, 0, EVALUATION["box"])
     masks = [
@@ -29,7 +29,7 @@ def test_unstable_masks_of_sam2_give_way_in_evaluation():
 @torch.no_grad()
 def test_what_bounds_memory_changes_no_score(monkeypatch: pytest.MonkeyPatch):
     model = build(SAM2_CONFIG)
-    batch = EvalDataset(SquaresSource(4), model.preprocessing, min_area=1)[3]
+    batch = EvalDataset(Squares(4), model.preprocessing, min_area=1)[3]
     together = score_batch(model, batch, EVALUATION)
     masks = predict_image(model, encode(model, batch), batch, 0, EVALUATION["clicks"]).masks
     assert len(masks) > 2

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torchvision.ops import sigmoid_focal_loss
 
+from sam_train.errors import InputError
 from sam_train.losses.sam_loss import SamLoss
-from sam_train.structures import InputError, MaskPrediction
+from sam_train.structures import MaskPrediction
 from tests.parity.reference import ROOT, needs_reference
 
 CASES = [

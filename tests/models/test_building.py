@@ -7,10 +7,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from sam_train.errors import InputError
 from sam_train.models import PRESETS, build_model
 from sam_train.models.sam.sam import Sam
 from sam_train.models.sam.tiny_vit import TinyViTConfig
-from sam_train.structures import InputError, Preprocessing, Prompts
+from sam_train.preprocessing import Preprocessing
+from sam_train.structures import Prompts
 
 
 @pytest.mark.parametrize(

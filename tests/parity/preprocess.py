@@ -3,7 +3,7 @@
 import torch
 from torchvision.transforms.v2 import functional as TF
 
-from sam_train.data.transforms import resize_image
+from sam_train.data.loading.transforms import resize_image
 
 
 def preprocess_image(image, preprocessing):

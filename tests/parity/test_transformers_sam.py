@@ -10,7 +10,8 @@ from torch.testing import assert_close
 from sam_train.checkpoints import load_checkpoint
 from sam_train.models.sam.sam import Sam, SamConfig
 from sam_train.models.sam.vit import ViTConfig
-from sam_train.structures import PointLabel, Preprocessing, Prompts
+from sam_train.preprocessing import Preprocessing
+from sam_train.structures import PointLabel, Prompts
 from tests.checkpoints.tiny import randomize
 
 IMAGES, OBJECTS = 2, 3  # objects of each image

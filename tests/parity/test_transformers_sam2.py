@@ -14,7 +14,8 @@ from sam_train.models import PRESETS
 from sam_train.models.sam2.hiera import HieraConfig
 from sam_train.models.sam2.mask_decoder import prefer_stable
 from sam_train.models.sam2.sam2 import Sam2, Sam2Config
-from sam_train.structures import MaskPrediction, Preprocessing, Prompts
+from sam_train.preprocessing import Preprocessing
+from sam_train.structures import MaskPrediction, Prompts
 from tests.checkpoints.tiny import randomize
 from tests.parity.reference import ROOT, needs_reference
 

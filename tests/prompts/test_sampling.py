@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from scipy.ndimage import distance_transform_edt
 
+from sam_train.preprocessing import downscale_masks
 from sam_train.prompts.sampling import (
     boxes_from_masks,
     error_centers,
@@ -20,7 +21,6 @@ from sam_train.prompts.sampling import (
     rough_masks,
     squared_edge_distance,
 )
-from sam_train.structures import downscale_masks
 from tests.parity.reference import ROOT, needs_reference
 
 

@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from sam_train.errors import InputError
 from sam_train.prompts.simulator import EVALUATION, PromptSimulator, is_ambiguous
-from sam_train.structures import NUM_DRAWS, Batch, InputError, MaskPrediction, PointLabel, Prompts
+from sam_train.structures import NUM_DRAWS, Batch, MaskPrediction, PointLabel, Prompts
 
 MIXTURE = PromptSimulator(box=1, point=1, center=1, mask=1, corrections=3)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from tests.data.samples import SquaresSource
+from tests.data.samples import Squares
 from tests.tasks.runs import make_data, make_task, make_trainer, weights
 
 if __name__ == "__main__":
@@ -17,10 +17,11 @@ if __name__ == "__main__":
         devices=devices,
         strategy=strategy,
         max_steps=1,
+        precision="64-true",
         val_check_interval=1,
         accumulate_grad_batches=accumulate,
     )
-    trainer.fit(task, make_data(batch_size, val=SquaresSource(1, first=3)))
+    trainer.fit(task, make_data(batch_size, val=Squares(1, first=3)))
     if trainer.is_global_zero:
         logged = {name: trainer.callback_metrics[name].item() for name in ("train/loss", "val/iou")}
         torch.save({"weights": weights(task), "logged": logged}, folder / "result.pt")

@@ -5,9 +5,9 @@ from pathlib import Path
 import torch
 from lightning import Callback, Trainer
 
-from sam_train.data.augmentation import Augmentation
-from sam_train.data.datamodule import Loading, SegmentationData
-from sam_train.data.source import Source
+from sam_train.data.loading.augmentation import Augmentation
+from sam_train.data.loading.datamodule import Loading, SegmentationData
+from sam_train.data.sources.base import ImageSet
 from sam_train.losses.sam_loss import SamLoss
 from sam_train.models import build_model
 from sam_train.prompts.simulator import PromptSimulator
@@ -15,7 +15,7 @@ from sam_train.tasks.callbacks import BestCheckpoint, LastValidation, ResumePoin
 from sam_train.tasks.image import ImageTask
 from sam_train.tuning.optimization import Optimization
 from sam_train.tuning.surgery import Tuning
-from tests.data.samples import SquaresSource
+from tests.data.samples import Squares
 
 SIZE = 64
 AUGMENTATION = Augmentation()
@@ -33,9 +33,9 @@ class Losses(Callback):
 
 
 def make_data(
-    batch_size: int, augmentation: Augmentation | None = AUGMENTATION, val: Source | None = None
+    batch_size: int, augmentation: Augmentation | None = AUGMENTATION, val: ImageSet | None = None
 ) -> SegmentationData:
-    source = SquaresSource(num_images=6)
+    source = Squares(num_images=6)
     loading = Loading(batch_size=batch_size, max_objects=3, min_area=4, num_workers=0, augmentation=augmentation)
     splits = {"train": source, "val": val or source}
     return SegmentationData(splits, build_model("sam_nano", SIZE).preprocessing, loading, 0)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sam_train.structures import InputError
+from sam_train.errors import InputError
 from sam_train.tasks.callbacks import BestCheckpoint
 from sam_train.tasks.checkpoint_file import WholeCheckpoints
 

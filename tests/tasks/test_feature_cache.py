@@ -5,8 +5,8 @@ from typing import NamedTuple
 import pytest
 import torch
 
+from sam_train.errors import InputError
 from sam_train.models import build_model
-from sam_train.structures import InputError
 from sam_train.tasks.feature_cache import FeatureCache, encoder_key
 from tests.tasks.runs import AUGMENTATION, SIZE, Losses, make_data, make_task, make_trainer, weights
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lightning import Callback
 
-from sam_train.structures import InputError
+from sam_train.errors import InputError
 from sam_train.tasks.feature_cache import FeatureCache
 from sam_train.tasks.memory import _left_to_groups, free_bytes, peak_bytes
 from sam_train.tasks.memory_planner import MemoryPlan, MemoryPlanner, _TooLittleError, find_plan

@@ -5,8 +5,8 @@ from itertools import pairwise
 import pytest
 import torch
 
+from sam_train.errors import InputError
 from sam_train.models import PRESETS, build_model
-from sam_train.structures import InputError
 from sam_train.tuning.optimization import Optimization
 
 

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
+from sam_train.errors import InputError
 from sam_train.models import ImageModel
 from sam_train.models.encoder_block import encoder_blocks
-from sam_train.structures import EncoderState, InputError
+from sam_train.structures import EncoderState
 from sam_train.tuning.surgery import Tuning, trained_table
 from tests.models.zoo import images, light_model, mixed_prompts
 

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from sam_train.errors import InputError
 from sam_train.models import build_model
-from sam_train.structures import InputError, Prompts
+from sam_train.structures import Prompts
 from sam_train.tuning.lora import merged_state_dict
 from sam_train.tuning.surgery import Tuning, frozen_parts, trained_table
 

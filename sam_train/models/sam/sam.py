@@ -16,7 +16,8 @@ from sam_train.models.sam.tiny_vit import TinyViTConfig
 from sam_train.models.sam.vit import ViTConfig
 from sam_train.models.two_way_transformer import TwoWayTransformer
 from sam_train.models.unused_weights import Shapes
-from sam_train.structures import ImageFeatures, MaskPrediction, Preprocessing, Prompts
+from sam_train.preprocessing import Preprocessing
+from sam_train.structures import ImageFeatures, MaskPrediction, Prompts
 
 
 @dataclass(frozen=True)

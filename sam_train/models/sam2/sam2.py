@@ -19,7 +19,8 @@ from sam_train.models.sam2.mask_decoder import Sam2MaskDecoder
 from sam_train.models.sam2.memory_weights import Version, memory_shapes
 from sam_train.models.two_way_transformer import TwoWayTransformer
 from sam_train.models.unused_weights import Shapes, hold_unused_weights
-from sam_train.structures import ImageFeatures, MaskPrediction, Preprocessing, Prompts
+from sam_train.preprocessing import Preprocessing
+from sam_train.structures import ImageFeatures, MaskPrediction, Prompts
 
 
 @dataclass(frozen=True)

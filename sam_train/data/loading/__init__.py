@@ -1,0 +1,1 @@
+"""From samples to batches: views, augmentation, order, packing."""

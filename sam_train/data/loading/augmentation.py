@@ -1,0 +1,90 @@
+"""Random changes to a training image and its objects that leave the task the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as TF
+
+from sam_train.data.loading.transforms import resize_labels
+from sam_train.errors import InputError
+from sam_train.preprocessing import Preprocessing
+from sam_train.structures import Sample
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How far a training image may stray from its original.
+
+    Attributes:
+        flip: Probability of a mirror image, left-right and, independently, upside down.
+        zoom: Smallest and largest magnification. Above 1 a part of the image fills the input, below 1 the image lies
+            somewhere in an empty frame.
+        rotate: Largest rotation either way, in degrees.
+        shear: Largest shear either way, in degrees.
+        color: Largest relative change of brightness, contrast and saturation. Hues stay: to turn them takes longer than
+            all else that is done to an image.
+    """
+
+    flip: float = 0.5
+    zoom: tuple[float, float] = (0.8, 1.6)
+    rotate: float = 15.0
+    shear: float = 0.0
+    color: float = 0.2
+
+    def __post_init__(self) -> None:
+        if not 0 < self.zoom[0] <= self.zoom[1]:
+            raise InputError(f"augmentation.zoom={list(self.zoom)}: smallest and largest magnification, both above 0")
+        if not 0 <= self.flip <= 1 or not 0 <= self.color <= 1:
+            raise InputError(f"augmentation.flip={self.flip}, color={self.color}: both lie between 0 and 1")
+
+    def __call__(self, sample: Sample, preprocessing: Preprocessing, seed: int) -> Sample:
+        """A variant of the sample at the size of the un-padded part of the input; a function of the seed."""
+        has_image = len(sample.image) > 0
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)  # not those of GPUs, which would keep it
+            corner, window = self._window(sample.size)
+            size = preprocessing.resized_size(window)
+            labels = resize_labels(TF.crop(sample.labels, *corner, *window), size)
+            parts: list[Tensor] = [tv_tensors.Mask(_places(size))]
+            if has_image:
+                parts.append(tv_tensors.Image(TF.resize(TF.crop(sample.image, *corner, *window), list(size))))
+            places, *images = (part.as_subclass(Tensor) for part in self._transform()(parts))
+            labels = F.pad(labels.flatten(1), (1, 0))[:, places[0].long()]
+        return replace(sample, labels=labels, image=images[0] if has_image else sample.image.new_empty(0, *size))
+
+    def _window(self, size: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Corner and size of a random window on an image, smaller or larger than it; beyond the edge it is black."""
+        low, high = (torch.tensor(bound).log() for bound in self.zoom)
+        zoom = (low + (high - low) * torch.rand(())).exp().item()
+        corner, window = [], []
+        for length in size:
+            extent = max(round(length / zoom), 1)
+            corner.append(int((length - extent) * torch.rand(()).item()))
+            window.append(extent)
+        return (corner[0], corner[1]), (window[0], window[1])
+
+    def _transform(self) -> v2.Compose:
+        steps: list[v2.Transform] = [v2.RandomHorizontalFlip(self.flip), v2.RandomVerticalFlip(self.flip)]
+        if self.rotate or self.shear:
+            shear = [-self.shear, self.shear, -self.shear, self.shear]
+            fill = {tv_tensors.Mask: None, "others": 0}  # a mask is 0 outside in any case, and None is half the work
+            rotate, bilinear = [-self.rotate, self.rotate], v2.InterpolationMode.BILINEAR
+            steps.append(v2.RandomAffine(rotate, shear=shear, interpolation=bilinear, fill=fill))
+        if self.color:
+            steps.append(v2.ColorJitter(self.color, self.color, self.color))
+        return v2.Compose(steps)
+
+
+def _places(size: Sequence[int]) -> Float[Tensor, "1 h w"]:
+    """Each pixel's number from 1; moved in place of the labels, it is one plane however many those are."""
+    num_pixels = size[0] * size[1]
+    assert num_pixels <= 2**24, "floating point counts no further"
+    return torch.arange(1, num_pixels + 1, dtype=torch.float32).view(1, *size)

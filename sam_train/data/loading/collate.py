@@ -1,0 +1,65 @@
+"""From samples to batches of one image, and from these to larger ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torch.utils.data import default_collate
+from torchvision.transforms.v2 import functional as TF
+
+from sam_train.data.loading.seeds import object_draws
+from sam_train.preprocessing import Preprocessing
+from sam_train.structures import Batch, Sample
+
+
+def to_batch(
+    sample: Sample, preprocessing: Preprocessing, original_size: tuple[int, int], *draw_parts: object
+) -> Batch:
+    """A batch of one image, padded to the model's input; ``draw_parts`` are what else its prompts depend on.
+
+    A sample without its image gives a batch without, to which features belong.
+    """
+    height, width = sample.size
+    side = preprocessing.image_size
+    padding = [0, 0, side - width, side - height]
+    padded = replace(sample, image=TF.pad(sample.image, padding), labels=TF.pad(sample.labels, padding))
+    return Batch(
+        images=padded.image[None] if len(sample.image) else None,
+        masks=padded.masks(),
+        object_image=torch.zeros(len(sample.value), dtype=torch.long),
+        valid_size=torch.tensor([[height, width]]),
+        original_size=torch.tensor([original_size]),
+        draws=object_draws(sample.id, sample.value, *draw_parts),
+        ids=(sample.id,),
+    )
+
+
+def collate(batches: Sequence[Batch]) -> Batch:
+    """One batch of several, objects packed. All of them have images or none has, and likewise features."""
+    originals = [original for batch in batches for original in batch.originals or ()]
+    num_too_small = [number for batch in batches for number in batch.num_too_small or ()]
+    counts = [len(batch.ids) for batch in batches]
+    offsets = [sum(counts[:index]) for index in range(len(counts))]
+    images = [batch.images for batch in batches if batch.images is not None]
+    features = [batch.features for batch in batches if batch.features is not None]
+    return Batch(
+        images=_pack(images) if images else None,
+        masks=_pack([batch.masks for batch in batches]),
+        object_image=torch.cat([batch.object_image + offset for batch, offset in zip(batches, offsets, strict=True)]),
+        valid_size=torch.cat([batch.valid_size for batch in batches]),
+        original_size=torch.cat([batch.original_size for batch in batches]),
+        draws=torch.cat([batch.draws for batch in batches]),
+        ids=tuple(sample_id for batch in batches for sample_id in batch.ids),
+        originals=tuple(originals) or None,
+        num_too_small=tuple(num_too_small) or None,
+        features=type(features[0]).cat(features) if features else None,  # pyright: ignore[reportArgumentType]
+    )
+
+
+def _pack(parts: Sequence[Tensor]) -> Tensor:
+    """The rows of all parts; a loading process writes them straight into the memory it shares with the trainer."""
+    rows = [row for part in parts for row in part]
+    return default_collate(rows) if rows else torch.cat(list(parts))

@@ -1,0 +1,160 @@
+"""The loaders of a run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lightning import LightningDataModule
+from torch.utils.data import Subset
+
+from sam_train.data.loading.augmentation import Augmentation
+from sam_train.data.loading.dataset import EvalDataset, FeatureReader, TrainDataset
+from sam_train.data.loading.loader import BatchLoader, ResumableLoader
+from sam_train.data.loading.sampler import TrainBatches
+from sam_train.data.loading.share import Share
+from sam_train.data.loading.views import Views
+from sam_train.data.sources.base import ImageSet, Split
+from sam_train.errors import InputError
+from sam_train.machine import num_processors
+from sam_train.preprocessing import Preprocessing
+from sam_train.structures import Batch
+
+MOST_ENCODED = 8  # images at once in evaluation: a GPU has enough to do, and each comes with all its objects
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How images are loaded.
+
+    Attributes:
+        batch_size: Images a step on each device.
+        max_objects: Objects of an image that train in one step, chosen anew each epoch.
+        min_area: Objects with fewer pixels than this in the model's input are left out, in training and evaluation.
+        max_val_images: During training at most this many of the validation images are looked at, always the same;
+            None for all. The final report is always of all.
+        num_workers: Loading processes of each device; None for as many as there are processors to spare, up to 8.
+        augmentation: Changes to training images; None for none.
+    """
+
+    batch_size: int = 4
+    max_objects: int = 16
+    min_area: float = 16.0
+    max_val_images: int | None = 200
+    num_workers: int | None = None
+    augmentation: Augmentation | None = None
+
+    def __post_init__(self) -> None:
+        if not self.batch_size or not self.max_objects or min(self.batch_size, self.max_objects) < 1:
+            raise InputError(f"loader.batch_size={self.batch_size}, max_objects={self.max_objects}: both at least 1")
+        if self.max_val_images is not None and self.max_val_images < 1:
+            raise InputError(f"loader.max_val_images={self.max_val_images}: at least 1, or null for all")
+
+    def workers(self, num_devices: int) -> int:
+        """Loading processes of each of this many devices, all of one machine."""
+        if self.num_workers is not None:
+            return self.num_workers
+        has_own_share = os.environ.get("SLURM_NTASKS_PER_NODE") == str(num_devices)  # one task of SLURM for each
+        return max(1, min(8, num_processors() // (1 if has_own_share else num_devices) - 1))
+
+
+def _leave_process_group(worker: int) -> None:
+    """Have signals to the group, as a cluster sends at a job's end, reach the process that saves, not this one."""
+    if hasattr(os, "setpgrp"):
+        os.setpgrp()
+
+
+class SegmentationData(LightningDataModule):
+    """Training and held-out images for the model that a :class:`Preprocessing` belongs to.
+
+    Attributes:
+        cache: Where training and validation read features from; None to have images encoded in every step.
+        parts: Pieces in which a training batch comes, to be accumulated.
+    """
+
+    def __init__(
+        self, splits: Mapping[Split, ImageSet], preprocessing: Preprocessing, loading: Loading, seed: int
+    ) -> None:
+        super().__init__()
+        self.splits = splits
+        self.preprocessing = preprocessing
+        self.loading = loading
+        self.seed = seed
+        self.cache: FeatureReader | None = None
+        self.parts = 1
+
+    def train_dataloader(self) -> ResumableLoader:
+        """Augmented images, the same stream on any number of devices."""
+        dataset = self._train_dataset()
+        share = Share.own()
+        size = self.loading.batch_size
+        batches = TrainBatches(len(dataset), size, self.seed, share.rank, share.world_size, self.parts)
+        return ResumableLoader(dataset, batches, **self._options(persistent=True))
+
+    def val_dataloader(self) -> BatchLoader:
+        """This device's share of the validation images."""
+        return self._eval_dataloader(self._val_dataset())
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """From pinned memory without waiting for what the device has still to do."""
+        return batch.to(device, non_blocking=True)
+
+    def eval_dataset(self, split: Split) -> EvalDataset:
+        """A split as it is, without augmentation."""
+        return EvalDataset(self.splits[split], self.preprocessing, self.loading.min_area)
+
+    def eval_dataloader(self, split: Split) -> BatchLoader:
+        """This device's share of a split, for any model."""
+        return self._eval_dataloader(self.eval_dataset(split))
+
+    def views(self) -> list[Views]:
+        """Return the variants of images that training and validation see, whose features a cache may keep."""
+        return [self._train_dataset().views, self._val_dataset().views]
+
+    @property
+    def num_encoded(self) -> int:
+        """Images encoded at once where nothing trains: no more than in training, and not many in any case."""
+        return min(-(-self.loading.batch_size // self.parts), MOST_ENCODED)
+
+    @property
+    def num_workers(self) -> int:
+        """Loading processes of this device."""
+        return self.loading.workers(self.trainer.num_devices if self.trainer else 1)  # those of this machine
+
+    def _train_dataset(self) -> TrainDataset:
+        return TrainDataset(
+            self.splits["train"],
+            self.preprocessing,
+            self.loading.augmentation,
+            self.loading.max_objects,
+            self.loading.min_area,
+            self.seed,
+            self.cache,
+        )
+
+    def _val_dataset(self) -> EvalDataset:
+        source, limit = self.splits["val"], self.loading.max_val_images
+        some = source if limit is None else source.some(limit)
+        return EvalDataset(some, self.preprocessing, self.loading.min_area, self.cache)
+
+    def _eval_dataloader(self, dataset: EvalDataset) -> BatchLoader:
+        share = Share.own()
+        # Every device has one at least, be it another's: Lightning leaves validation out where there is nothing, and
+        # the others would wait for it.
+        images = Subset(dataset, range(share.rank % len(dataset), len(dataset), share.world_size))
+        options = self._options(persistent=False)
+        if options["num_workers"]:
+            options["prefetch_factor"] = 1  # all objects of an image, not some: batches may be large
+        return BatchLoader(images, self.num_encoded, **options)
+
+    def _options(self, persistent: bool) -> dict[str, Any]:
+        num_workers = self.num_workers
+        return {
+            "num_workers": num_workers,
+            "worker_init_fn": _leave_process_group,
+            "persistent_workers": persistent and num_workers > 0,
+            "pin_memory": torch.cuda.is_available(),
+        }

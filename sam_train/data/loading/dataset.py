@@ -1,0 +1,166 @@
+"""From a source's samples to batches of one image, ready to be collated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from typing import Protocol
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from sam_train.data.loading.augmentation import Augmentation
+from sam_train.data.loading.collate import to_batch
+from sam_train.data.loading.seeds import generator_of
+from sam_train.data.loading.views import PLAIN, Views
+from sam_train.data.sources.base import ImageSet
+from sam_train.errors import InputError
+from sam_train.preprocessing import Preprocessing
+from sam_train.structures import Batch, EncoderState, ImageFeatures, Sample
+
+EpochIndex = tuple[int, int]
+"""Which epoch, and which image in it. Workers hold no epoch of their own, so they need not be told of a new one."""
+
+
+class FeatureReader(Protocol):
+    """Where features of images are kept (:class:`sam_train.data.cache.embedding_cache.EmbeddingCache`).
+
+    Attributes:
+        views: Of each training image.
+    """
+
+    @property
+    def views(self) -> int: ...  # noqa: D102
+
+    def read(self, name: str, original_size: tuple[int, int]) -> ImageFeatures | EncoderState:
+        """Read the features of the view of this name, whose image has this height and width."""
+        ...
+
+
+class TrainDataset(Dataset[Batch]):
+    """Augmented images with a fresh choice of objects each epoch; a function of (seed, epoch, image) alone.
+
+    Args:
+        images: The images.
+        preprocessing: Of the model that will see them.
+        augmentation: What to change at random, or None for nothing.
+        max_objects: At most this many objects of an image, chosen anew each epoch.
+        min_area: Objects smaller than this in the model's input, in its pixels, are left out.
+        seed: Of everything random.
+        cache: Where the images' features are; None for the images themselves. Images have as many views as it says.
+    """
+
+    def __init__(
+        self,
+        images: ImageSet,
+        preprocessing: Preprocessing,
+        augmentation: Augmentation | None,
+        max_objects: int,
+        min_area: float,
+        seed: int,
+        cache: FeatureReader | None = None,
+    ) -> None:
+        self.images = images
+        self.views = Views(images, preprocessing, augmentation, seed, cache.views if cache else None)
+        self.max_objects = max_objects
+        self.min_area = min_area
+        self.seed = seed
+        self.cache = cache
+        self._empty: set[int] = set()  # images that were found to have no object, so that they are read once only
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, key: EpochIndex) -> Batch:
+        """One image with at least one object.
+
+        An image without any cannot train a promptable model: another one, drawn at random, takes its place.
+
+        Raises:
+            InputError: If no image has any.
+        """
+        epoch, index = key
+        for position in self._candidates(epoch, index):
+            if position in self._empty:
+                continue
+            generator = generator_of("choose", self.images.ids[position], epoch, self.seed)
+            choose = partial(self._choose, position=position, generator=generator)
+            sample = self.images.read(position, choose, with_image=self.cache is None)
+            if batch := self._prepare(position, sample, epoch):
+                return batch
+        side = self.views.preprocessing.image_size
+        raise InputError(
+            f"loader.min_area={self.min_area}: no training image has an object that is left at any size: none covers a "
+            f"pixel of the model's input of {side} x {side}. Give a larger model.image_size or larger objects"
+        )
+
+    def _candidates(self, epoch: int, index: int) -> Iterator[int]:
+        """The image asked for and, if need be, the others in random order."""
+        yield index
+        generator = generator_of("replace", self.images.ids[index], epoch, self.seed)
+        yield from torch.randperm(len(self), generator=generator).tolist()
+
+    def _choose(self, shares: Float[Tensor, "n"], position: int, generator: torch.Generator) -> Int[Tensor, "k"]:
+        """Some objects at random; those that are probably too small only where there are too few others."""
+        if not len(shares):
+            self._empty.add(position)
+        order = torch.randperm(len(shares), generator=generator)
+        is_small = shares[order] * self.views.preprocessing.image_size**2 < self.min_area  # not where unknown
+        order = torch.cat([order[~is_small], order[is_small]])
+        return order[: self.max_objects].sort().values
+
+    def _prepare(self, index: int, sample: Sample, epoch: int) -> Batch | None:
+        """The view of an epoch; None if it has no object."""
+        if not len(sample.value):
+            return None
+        smallest = max(self.min_area, 1)
+        view = self.views.of_epoch(epoch)
+        varied = self.views.vary(sample, view)
+        areas = varied.areas()
+        if view != PLAIN and not (areas >= smallest).any():  # all moved out of sight: show it as it is
+            view = PLAIN
+            varied = self.views.vary(sample, view)
+            areas = varied.areas()
+        large = areas >= smallest
+        if not large.any():  # all tiny: the largest stands for them
+            large = (torch.arange(len(areas)) == areas.argmax()) & (areas > 0)
+        if not large.any():
+            return None
+        batch = to_batch(varied.keep(large), self.views.preprocessing, sample.size, epoch, self.seed)
+        if self.cache is None:
+            return batch
+        return replace(batch, features=self.cache.read(self.views.name(index, view), sample.size))
+
+
+class EvalDataset(Dataset[Batch]):
+    """Images as they are with all their objects, and the objects' masks at the original size.
+
+    Args:
+        images: The images.
+        preprocessing: Of the model that will see them.
+        min_area: Objects smaller than this in the model's input, in its pixels, are left out.
+        cache: Where the images' features are; they then come beside the images.
+    """
+
+    def __init__(
+        self, images: ImageSet, preprocessing: Preprocessing, min_area: float, cache: FeatureReader | None = None
+    ) -> None:
+        self.images = images
+        self.views = Views(images, preprocessing)
+        self.min_area = min_area
+        self.cache = cache
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Batch:
+        sample = self.images.read(index)
+        resized = self.views.vary(sample, PLAIN)
+        large = resized.areas() >= max(self.min_area, 1)
+        batch = to_batch(resized.keep(large), self.views.preprocessing, sample.size)
+        features = self.cache.read(self.views.name(index, PLAIN), sample.size) if self.cache else None
+        original = replace(sample.keep(large), image=sample.image.new_empty(0, *sample.size))
+        return replace(batch, originals=(original,), num_too_small=(int((~large).sum()),), features=features)

@@ -1,0 +1,74 @@
+"""Loading in other processes: batches, and mistakes in the data as themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
+
+from torch.utils.data import DataLoader, Dataset
+
+from sam_train.data.loading.collate import collate
+from sam_train.data.loading.sampler import TrainBatches
+from sam_train.errors import InputError
+from sam_train.structures import Batch
+
+
+class _ErrorsAsItems(Dataset[Batch | InputError]):
+    """Gives mistakes instead of raising them: what a loading process raises arrives as text only."""
+
+    def __init__(self, dataset: Dataset[Batch]) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)  # pyright: ignore[reportArgumentType]
+
+    def __getitem__(self, key: Any) -> Batch | InputError:
+        try:
+            return self.dataset[key]
+        except InputError as error:
+            return error
+
+
+def _collate(items: Sequence[Batch | InputError]) -> Batch | InputError:
+    mistake = next((item for item in items if isinstance(item, InputError)), None)
+    return mistake or collate(cast(Sequence[Batch], items))
+
+
+class BatchLoader(DataLoader[Batch]):
+    """A loader of packed batches.
+
+    Raises:
+        InputError: In the iterating process, with all it says of the file, where reading an image failed.
+    """
+
+    def __init__(self, dataset: Dataset[Batch], batch_size: int | None = 1, **options: Any) -> None:
+        super().__init__(_ErrorsAsItems(dataset), batch_size, collate_fn=_collate, **options)  # pyright: ignore[reportArgumentType]
+
+    def __iter__(self) -> Iterator[Batch]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        for batch in super().__iter__():
+            if isinstance(batch, InputError):
+                raise batch
+            yield batch
+
+
+class ResumableLoader(BatchLoader):
+    """A loader that can go on in the middle of an epoch; its state is the number of batches it has given out."""
+
+    def __init__(self, dataset: Dataset[Batch], batches: TrainBatches, **options: Any) -> None:
+        super().__init__(dataset, batch_sampler=batches, **options)
+        self.batches = batches
+        self.seen = 0
+
+    def __iter__(self) -> Iterator[Batch]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        self.batches.start = self.seen
+        for batch in super().__iter__():
+            self.seen += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """How far this loader is."""
+        return {"seen": self.seen}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on from there."""
+        self.seen = state["seen"]

@@ -1,0 +1,77 @@
+"""The variants of a source's images that a model sees."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch.utils.data import Dataset
+
+from sam_train.data.loading.augmentation import Augmentation
+from sam_train.data.loading.collate import to_batch
+from sam_train.data.loading.seeds import seed_of
+from sam_train.data.loading.transforms import resize_sample
+from sam_train.data.sources.base import ImageSet, no_objects
+from sam_train.preprocessing import Preprocessing
+from sam_train.structures import Batch, Sample
+
+ViewIndex = tuple[int, int]
+"""Which view, and of which image."""
+
+PLAIN = -1
+"""The view without augmentation; those from 0 on are augmented."""
+
+
+class Views(Dataset[Batch]):
+    """Images of a source, augmented or not. A view's pixels are a function of (seed, image, view) alone, whatever the
+    objects that are read with it; as a dataset, the views have no objects.
+
+    Args:
+        images: The images.
+        preprocessing: Of the model that will see them.
+        augmentation: What to change at random, or None for nothing.
+        seed: Of everything random.
+        number: How many there are of an image, of which the first is plain; None for a new one each epoch.
+    """
+
+    def __init__(
+        self,
+        images: ImageSet,
+        preprocessing: Preprocessing,
+        augmentation: Augmentation | None = None,
+        seed: int = 0,
+        number: int | None = 1,
+    ) -> None:
+        self.images = images
+        self.preprocessing = preprocessing
+        self.augmentation = augmentation
+        self.seed = seed
+        self.number = number
+
+    def of_epoch(self, epoch: int) -> int:
+        """The view that an epoch shows."""
+        if self.augmentation is None:
+            return PLAIN
+        return epoch if self.number is None else epoch % self.number + PLAIN
+
+    def vary(self, sample: Sample, view: int) -> Sample:
+        """A sample as a view shows it, at the size of the un-padded part of the input."""
+        if view == PLAIN:
+            return resize_sample(sample, self.preprocessing)
+        assert self.augmentation is not None
+        return self.augmentation(sample, self.preprocessing, seed_of("augment", sample.id, view, self.seed))
+
+    def name(self, index: int, view: int) -> str:
+        """All that an image's pixels in a view come from but for the preprocessing; no two that differ share it."""
+        variant = "plain" if view == PLAIN else f"{self.augmentation}, seed {self.seed}, view {view}"
+        return f"{self.images.ids[index]!r}: {self.images.fingerprint(index)}: {variant}"
+
+    def indices(self) -> Iterator[ViewIndex]:
+        """Every view of every image, where their number is fixed."""
+        assert self.number is not None
+        views = range(PLAIN, PLAIN + (1 if self.augmentation is None else self.number))
+        return ((view, index) for index in range(len(self.images)) for view in views)
+
+    def __getitem__(self, key: ViewIndex) -> Batch:
+        view, index = key
+        sample = self.images.read(index, no_objects)
+        return to_batch(self.vary(sample, view), self.preprocessing, sample.size)

@@ -1,0 +1,156 @@
+"""The contract of a data source: what a new kind of data must say of itself, and what it may."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from sam_train.errors import FileError, Problem
+from sam_train.structures import Sample
+
+Split = Literal["train", "val", "test"]
+
+Choose = Callable[[Float[Tensor, "n"]], Int[Tensor, "k"]]
+"""From the areas of an image's objects (shares of the image; nan where that is not known without decoding) to the
+indices of the objects to read."""
+
+
+def all_objects(shares: Float[Tensor, "n"]) -> Int[Tensor, "n"]:
+    """Every object, in order."""
+    return torch.arange(len(shares))
+
+
+def no_objects(shares: Float[Tensor, "n"]) -> Int[Tensor, "0"]:
+    """No object: only the image is wanted."""
+    return torch.arange(0)
+
+
+class ImageSet(ABC):
+    """The images of one split, read lazily. Image sets are picklable: loading processes read from their own copies.
+
+    A subclass must have :attr:`ids` and :meth:`read`. Everything else has a default that is right for any data, and may
+    be slow: a subclass that knows a shorter way takes it.
+
+    Attributes:
+        ids: Per image, a name that is unique in the data source.
+        categories: Names of all kinds of objects, in order; empty where objects have none.
+    """
+
+    ids: Sequence[str]
+    categories: Sequence[str] = ()
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @abstractmethod
+    def read(self, index: int, choose: Choose = all_objects, with_image: bool = True) -> Sample:
+        """Read one image with the objects that ``choose`` picks; the masks of the others need not be decoded.
+
+        Nor need the image be without ``with_image``: the sample then has its size but no channel of it.
+
+        Raises:
+            FileError: If a file is missing, unreadable or inconsistent.
+        """
+
+    def identity(self, index: int) -> str:
+        """Return what an image has in common with its copies elsewhere, under whatever name, and with no other image.
+
+        Images of one identity in two splits are refused. By default a hash of the decoded pixels.
+        """
+        image = self.read(index, no_objects).image
+        content = f"{tuple(image.shape)}".encode() + image.contiguous().numpy().tobytes()
+        return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+    def fingerprint(self, index: int) -> str:
+        """Return what changes when the image's pixels change; cached features are found by it and the id."""
+        return self.identity(index)
+
+    def group(self, index: int) -> str:
+        """Return the patient, slide or video an image belongs to: never in two splits, and the unit of intervals."""
+        return self.ids[index]
+
+    def problems(self, index: int) -> list[Problem]:
+        """Find what is wrong with one image and its masks; by default what reading them raises."""
+        try:
+            self.read(index)
+        except FileError as error:
+            return [error.problem]
+        return []
+
+    def some(self, number: int) -> ImageSet:
+        """Up to this many of the images, always the same, in order; the set itself if it has no more.
+
+        They are chosen as if at random: even steps could meet the first slice of every volume.
+        """
+        if len(self) <= number:
+            return self
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(0))
+        return ImageSubset(self, order[:number].sort().values.tolist())
+
+
+class ImageSubset(ImageSet):
+    """Some images of another set.
+
+    Args:
+        images: The other set.
+        indices: Which of its images, in the order wanted.
+    """
+
+    def __init__(self, images: ImageSet, indices: Sequence[int]) -> None:
+        self.images = images
+        self.indices = indices
+        self.ids = tuple(images.ids[index] for index in indices)
+        self.categories = images.categories
+
+    def read(self, index: int, choose: Choose = all_objects, with_image: bool = True) -> Sample:
+        """See :meth:`ImageSet.read`."""
+        return self.images.read(self.indices[index], choose, with_image)
+
+    def identity(self, index: int) -> str:
+        """See :meth:`ImageSet.identity`."""
+        return self.images.identity(self.indices[index])
+
+    def fingerprint(self, index: int) -> str:
+        """See :meth:`ImageSet.fingerprint`."""
+        return self.images.fingerprint(self.indices[index])
+
+    def group(self, index: int) -> str:
+        """See :meth:`ImageSet.group`."""
+        return self.images.group(self.indices[index])
+
+    def problems(self, index: int) -> list[Problem]:
+        """See :meth:`ImageSet.problems`."""
+        return self.images.problems(self.indices[index])
+
+
+class DataSource(ABC):
+    """A kind of data, as a configuration names it: a frozen dataclass of plain values that knows its splits.
+
+    A subclass is known from the moment its module is imported: checkpoints that were trained on it can then be
+    evaluated, resumed and exported (:func:`source_class`).
+
+    Attributes:
+        check: Whether all files are read and checked before training.
+        default_steps: Steps of training where nothing else is said.
+        default_objects: Objects of an image that train in one step, where nothing else is said.
+    """
+
+    check: bool = True
+    default_steps: ClassVar[int] = 1000
+    default_objects: ClassVar[int] = 16
+
+    @abstractmethod
+    def splits(self) -> dict[Split, ImageSet]:
+        """Return the images of each split that has any; files are listed, not opened.
+
+        :func:`sam_train.data.sources.splits.split_by_group` makes splits by shares.
+
+        Raises:
+            InputError: If the settings do not fit the data.
+        """

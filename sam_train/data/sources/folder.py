@@ -1,0 +1,144 @@
+"""A folder of images and a folder of masks."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+from sam_train.data.sources.base import DataSource, ImageSet, Split
+from sam_train.data.sources.folder_images import FolderImages, Objects
+from sam_train.data.sources.index_files import has_lists, read_column, read_lists, read_split_column
+from sam_train.data.sources.pairing import Pair, find_pairs
+from sam_train.data.sources.splits import SPLITS, assign_splits, complete_splits, require_whole_groups
+from sam_train.errors import InputError
+
+_FRACTIONS = (0.7, 0.15, 0.15)
+_SPLIT_WORDS = ("train", "training", "val", "valid", "validation", "dev", "test", "testing")
+
+
+@dataclass(frozen=True)
+class FolderSource(DataSource):
+    """Images and masks in folders, paired by name; :func:`.pairing.find_pairs` says what is recognized.
+
+    Attributes:
+        root: The folder that holds all others; nothing outside it is read.
+        images: Folder of the images below ``root``.
+        masks: Folder of the masks below ``root``.
+        objects: What a mask file holds. ``labels``: every number but 0 is an object. ``binary``: all that is not 0 is
+            one object. ``components``: likewise, and every connected piece is an object of its own. Pieces that touch
+            at a corner are connected, or a thin slanting line would be as many objects as it has pixels. Where there
+            is one file per object, each file is one object, whatever this says.
+        allow_empty: Whether a mask without objects means that there are none in the image. Such an image gives
+            no prompts and no score. If false, :func:`sam_train.data.sources.check.check_sources` reports it.
+        split: Shares of train, val and test, where nothing else says how to split: no split folders, no
+            ``split_column``, no ``train.txt``, ``val.txt`` or ``test.txt`` in ``root`` (images in none are left out).
+        split_seed: Another seed, another split by shares.
+        split_column: Column of ``root/index.csv`` that says train, val or test.
+        group_pattern: Regular expression, searched in the image's path below ``images`` without suffix. Its first
+            group, or else the whole match, names the patient, slide or video that must not be in two splits.
+        group_column: The same from a column of ``root/index.csv``.
+        check: Whether all files are to be read and checked before training.
+    """
+
+    root: str
+    images: str = "images"
+    masks: str = "masks"
+    objects: Objects = "labels"
+    allow_empty: bool = False
+    split: Sequence[float] = _FRACTIONS
+    split_seed: int = 0
+    split_column: str | None = None
+    group_pattern: str | None = None
+    group_column: str | None = None
+    check: bool = True
+
+    def splits(self) -> dict[Split, ImageSet]:
+        """The splits that have images, in order of their ids. Files are listed, not opened.
+
+        Where no images are left for the test, the validation images serve for it, with a warning.
+
+        Raises:
+            InputError: If folders, tables, lists and options do not fit each other.
+        """
+        if self.objects not in get_args(Objects):
+            near = difflib.get_close_matches(self.objects, get_args(Objects), n=1, cutoff=0)
+            raise InputError(
+                f"data.objects={self.objects}: expected {', '.join(get_args(Objects))}; nearest: {near[0]}"
+            )
+        if isinstance(self.split, (int, float, str)):
+            raise InputError(f"data.split={self.split}: expected shares of train, val and test, as [0.7,0.15,0.15]")
+        root = Path(str(self.root)).expanduser().absolute()  # a folder's name may look like a number
+        pairs, loose_ends = find_pairs(root, str(self.images), str(self.masks))
+        groups = self._groups(root, pairs)
+        assigned = self._assigned(root, pairs, groups)
+        require_whole_groups([str(pair.image) for pair in pairs], groups, assigned)
+        splits: dict[Split, ImageSet] = {}
+        for split in SPLITS:
+            if rows := [row for row, found in enumerate(assigned) if found == split]:
+                splits[split] = FolderImages(
+                    ids=tuple(pairs[row].id for row in rows),
+                    pairs=tuple(pairs[row] for row in rows),
+                    groups=tuple(groups[row] for row in rows),
+                    objects=self.objects,
+                    allow_empty=self.allow_empty,
+                    loose_ends=tuple(loose_ends),
+                )
+        return complete_splits(splits, str(root))
+
+    def _groups(self, root: Path, pairs: Sequence[Pair]) -> list[str]:
+        if self.group_pattern is not None and self.group_column is not None:
+            raise InputError("data.group_pattern and data.group_column both say what a group is; give one of them")
+        if self.group_column is not None:
+            return read_column(root, self.group_column, pairs, self.images)
+        if self.group_pattern is not None:
+            return _matches(self.group_pattern, pairs)
+        return [pair.id for pair in pairs]
+
+    def _assigned(self, root: Path, pairs: Sequence[Pair], groups: Sequence[str]) -> Sequence[Split | None]:
+        ways = {
+            "split folders": pairs[0].split is not None,
+            "data.split_column": self.split_column is not None,
+            "list files (train.txt, val.txt, test.txt)": has_lists(root),
+            "data.split": tuple(self.split) != _FRACTIONS,
+        }
+        if len(given := [way for way, is_given in ways.items() if is_given]) > 1:
+            raise InputError(f"{root}: {' and '.join(given)} all say how to split; leave only one of them")
+        if pairs[0].split is not None:
+            return [pair.split for pair in pairs]
+        if self.split_column is not None:
+            return read_split_column(root, self.split_column, pairs, self.images)
+        if has_lists(root):
+            return read_lists(root, pairs, self.images)
+        if tuple(self.split) == _FRACTIONS:
+            _refuse_other_words(root, pairs)
+        return assign_splits(groups, self.split, self.split_seed)
+
+
+def _refuse_other_words(root: Path, pairs: Sequence[Pair]) -> None:
+    """Shares would mix what folders such as ``Training`` keep apart."""
+    folders = {pair.stem.split("/")[0] for pair in pairs if "/" in pair.stem}
+    if words := sorted(folder for folder in folders if folder.casefold() in _SPLIT_WORDS):
+        raise InputError(
+            f"{root}: images lie in folders called {', '.join(words)}. If these are splits, call them "
+            f"{', '.join(SPLITS)}, or say with lists or data.split_column what each image is for; if they are not, "
+            "give shares of your own, such as data.split=[0.8,0.1,0.1]"
+        )
+
+
+def _matches(pattern: str, pairs: Sequence[Pair]) -> list[str]:
+    """The group that the pattern finds in each image's stem."""
+    try:
+        found = [re.search(pattern, pair.stem) for pair in pairs]
+    except re.error as error:
+        raise InputError(f"data.group_pattern={pattern}: no regular expression ({error}); try '^[^_]+'") from error
+    groups = [(match[1] if match.re.groups else match[0]) if match else None for match in found]
+    if missed := [pair.stem for pair, group in zip(pairs, groups, strict=True) if not group]:
+        raise InputError(
+            f"data.group_pattern={pattern}: finds no group in {len(missed)} of {len(pairs)} image names, such as "
+            f"{missed[0]!r}; write a pattern that finds one in every name"
+        )
+    return [group for group in groups if group]

@@ -1,0 +1,113 @@
+"""Objects as regions of label planes: the algorithms.
+
+A plane is an image of whole numbers; object i of an image is where ``labels[plane[i]] == value[i]``. Neighbours share a
+plane, overlapping objects have planes of their own. A hundred objects are then one byte a pixel instead of a hundred.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int, Integer
+from torch import Tensor
+
+
+class Packed(NamedTuple):
+    """Objects on label planes.
+
+    Attributes:
+        labels: The planes; 0 is background.
+        plane: Per object, its plane.
+        value: Per object, its value there.
+    """
+
+    labels: Integer[Tensor, "L h w"]
+    plane: Int[Tensor, "P"]
+    value: Int[Tensor, "P"]
+
+
+def pack_masks(
+    masks: Iterable[tuple[int, Bool[Tensor, "h w"]]], size: tuple[int, int], largest: int | None = None
+) -> Packed:
+    """Put masks that may overlap on as few label planes as one pass finds; masks without a pixel are left out.
+
+    Args:
+        masks: Per object its value, above 0 and used once, and its mask; one is looked at after the other.
+        size: Height and width of the masks.
+        largest: The largest value there can be, by which the planes' number of bytes is chosen; by default that of
+            32-bit numbers.
+    """
+    dtype = next(
+        kind for kind in (torch.uint8, torch.int16, torch.int32) if (largest or 1 << 30) <= torch.iinfo(kind).max
+    )
+    planes: list[Tensor] = []
+    places, values = [], []
+    for value, mask in masks:
+        if not mask.any():
+            continue
+        place = next((place for place, plane in enumerate(planes) if not plane[mask].any()), len(planes))
+        if place == len(planes):
+            planes.append(torch.zeros(size, dtype=dtype))
+        planes[place][mask] = value
+        places.append(place)
+        values.append(value)
+    labels = torch.stack(planes) if planes else torch.zeros(1, *size, dtype=dtype)
+    return Packed(labels, torch.tensor(places, dtype=torch.long), torch.tensor(values, dtype=torch.long))
+
+
+def unpack_masks(
+    labels: Integer[Tensor, "L h w"], plane: Int[Tensor, "P"], value: Int[Tensor, "P"]
+) -> Bool[Tensor, "P h w"]:
+    """One boolean mask per object."""
+    if labels.device.type != "cpu":
+        masks = [labels[place] == number for place, number in zip(plane.tolist(), value.tolist(), strict=True)]
+        return torch.stack(masks) if masks else labels[:0] > 0
+    # Zeros of numpy are memory that nobody has touched: where no object is, a mask takes neither time nor memory.
+    masks = torch.from_numpy(np.zeros((len(value), *labels.shape[1:]), np.bool_))
+    for of_plane, objects in _planes(labels, plane):
+        values = value[objects].tolist()
+        # One by one: all at once copies their planes and makes 64-bit numbers of them, 10 times as long.
+        for index, number, box in zip(objects.tolist(), values, _boxes(of_plane, values), strict=True):
+            torch.eq(of_plane[box], number, out=masks[index][box])
+    return masks
+
+
+def count_pixels(
+    labels: Integer[Tensor, "L h w"], plane: Int[Tensor, "P"], value: Int[Tensor, "P"]
+) -> Int[Tensor, "P"]:
+    """Number of pixels of each object."""
+    areas = torch.zeros_like(value)
+    for of_plane, objects in _planes(labels, plane):
+        areas[objects] = _areas(of_plane, value[objects].tolist())
+    return areas
+
+
+def _planes(
+    labels: Integer[Tensor, "L h w"], plane: Int[Tensor, "P"]
+) -> Iterator[tuple[Integer[Tensor, "h w"], Int[Tensor, "n"]]]:
+    """Each plane and the indices of the objects on it."""
+    return ((of_plane, (plane == place).nonzero()[:, 0]) for place, of_plane in enumerate(labels))
+
+
+def _are_worth_a_pass(labels: Integer[Tensor, "h w"], values: Sequence[int]) -> bool:
+    """Whether one pass over a plane for all values takes less time than a look for each, and no huge table."""
+    return len(values) > 4 and max(int(labels.max()), *values) < labels.numel()
+
+
+def _areas(labels: Integer[Tensor, "h w"], values: Sequence[int]) -> Int[Tensor, "n"]:
+    if _are_worth_a_pass(labels, values):
+        return torch.bincount(labels.flatten(), minlength=max(values) + 1)[list(values)]
+    return torch.tensor([int((labels == value).count_nonzero()) for value in values], dtype=torch.long)
+
+
+def _boxes(labels: Integer[Tensor, "h w"], values: Sequence[int]) -> list[tuple[slice, slice]]:
+    """Slices around the pixels of each value, or the whole plane."""
+    if not _are_worth_a_pass(labels, values):
+        return [(slice(None), slice(None))] * len(values)
+    from scipy import ndimage
+
+    found = ndimage.find_objects(labels.numpy(), max(values))
+    return [found[value - 1] or (slice(0), slice(0)) for value in values]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning import LightningDataModule
@@ -17,7 +17,7 @@ from sam_train.data.loading.loader import BatchLoader, ResumableLoader
 from sam_train.data.loading.sampler import TrainBatches
 from sam_train.data.loading.share import Share
 from sam_train.data.loading.views import Views
-from sam_train.data.sources.base import ImageSet, Split
+from sam_train.data.sources.base import DataSource, ImageSet, Split
 from sam_train.errors import InputError
 from sam_train.machine import num_processors
 from sam_train.preprocessing import Preprocessing
@@ -32,7 +32,11 @@ class Loading:
 
     Attributes:
         batch_size: Images a step on each device.
-        max_objects: Objects of an image that train in one step, chosen anew each epoch.
+        max_objects: Objects of an image that train in one step, chosen anew each epoch; None for as many as the data
+            source suggests.
+        micro_batch: Images of a batch whose gradient is computed at once; None for all. Fewer take less memory and more
+            time, for the same gradient. ``auto`` finds what fits.
+        micro_objects: Objects of an image that are decoded at once, likewise.
         min_area: Objects with fewer pixels than this in the model's input are left out, in training and evaluation.
         max_val_images: During training at most this many of the validation images are looked at, always the same;
             None for all. The final report is always of all.
@@ -41,15 +45,19 @@ class Loading:
     """
 
     batch_size: int = 4
-    max_objects: int = 16
+    max_objects: int | None = None
+    micro_batch: int | Literal["auto"] | None = "auto"
+    micro_objects: int | Literal["auto"] | None = "auto"
     min_area: float = 16.0
     max_val_images: int | None = 200
     num_workers: int | None = None
     augmentation: Augmentation | None = None
 
     def __post_init__(self) -> None:
-        if not self.batch_size or not self.max_objects or min(self.batch_size, self.max_objects) < 1:
-            raise InputError(f"loader.batch_size={self.batch_size}, max_objects={self.max_objects}: both at least 1")
+        for name in ("batch_size", "max_objects", "micro_batch", "micro_objects"):
+            value = getattr(self, name)
+            if isinstance(value, int) and value < 1:
+                raise InputError(f"loader.{name}={value}: at least 1")
         if self.max_val_images is not None and self.max_val_images < 1:
             raise InputError(f"loader.max_val_images={self.max_val_images}: at least 1, or null for all")
 
@@ -72,7 +80,6 @@ class SegmentationData(LightningDataModule):
 
     Attributes:
         cache: Where training and validation read features from; None to have images encoded in every step.
-        parts: Pieces in which a training batch comes, to be accumulated.
     """
 
     def __init__(
@@ -84,14 +91,13 @@ class SegmentationData(LightningDataModule):
         self.loading = loading
         self.seed = seed
         self.cache: FeatureReader | None = None
-        self.parts = 1
 
     def train_dataloader(self) -> ResumableLoader:
         """Augmented images, the same stream on any number of devices."""
         dataset = self._train_dataset()
         share = Share.own()
         size = self.loading.batch_size
-        batches = TrainBatches(len(dataset), size, self.seed, share.rank, share.world_size, self.parts)
+        batches = TrainBatches(len(dataset), size, self.seed, share.rank, share.world_size)
         return ResumableLoader(dataset, batches, **self._options(persistent=True))
 
     def val_dataloader(self) -> BatchLoader:
@@ -117,7 +123,7 @@ class SegmentationData(LightningDataModule):
     @property
     def num_encoded(self) -> int:
         """Images encoded at once where nothing trains: no more than in training, and not many in any case."""
-        return min(-(-self.loading.batch_size // self.parts), MOST_ENCODED)
+        return min(self.loading.batch_size, MOST_ENCODED)
 
     @property
     def num_workers(self) -> int:
@@ -129,7 +135,7 @@ class SegmentationData(LightningDataModule):
             self.splits["train"],
             self.preprocessing,
             self.loading.augmentation,
-            self.loading.max_objects,
+            self.loading.max_objects or DataSource.default_objects,
             self.loading.min_area,
             self.seed,
             self.cache,

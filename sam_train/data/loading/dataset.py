@@ -162,5 +162,6 @@ class EvalDataset(Dataset[Batch]):
         large = resized.areas() >= max(self.min_area, 1)
         batch = to_batch(resized.keep(large), self.views.preprocessing, sample.size)
         features = self.cache.read(self.views.name(index, PLAIN), sample.size) if self.cache else None
-        original = replace(sample.keep(large), image=sample.image.new_empty(0, *sample.size))
+        blank = sample.image.new_empty(0, *sample.size)
+        original = replace(sample.keep(large), image=blank, group=self.images.group(index))
         return replace(batch, originals=(original,), num_too_small=(int((~large).sum()),), features=features)

@@ -38,6 +38,7 @@ def run(name: str, command: Callable[[DictConfig], None]) -> None:
         sys.stdout.write(f"{help_text(name, arguments)}\n")
         return
     register_resolvers()
+    logging.getLogger("sam_train").addHandler(logging.NullHandler())  # a command without a log has none on stderr
     failed = False
 
     def guarded(config: DictConfig) -> None:

@@ -18,11 +18,10 @@ def help_text(name: str, arguments: list[str]) -> str:
     main = CONFIGS / f"{name}.yaml"
     intro = OmegaConf.load(main).hydra.help.template
     chosen = _chosen(name, [argument for argument in arguments if argument in choices()])
-    groups = dict.fromkeys(choice.split("=")[0] for choice in choices() if choice.split("=")[0] in chosen)
     lines = [intro.rstrip(), ""]
-    if groups:
+    if chosen:
         lines += ["Choices (group=choice; [the one shown below]):", ""]
-        for group in groups:
+        for group in chosen:
             names = [choice.split("=")[1] for choice in choices() if choice.startswith(f"{group}=")]
             shown = [f"[{one}]" if one == chosen[group] else one for one in names]
             lines.append(f"  {group:12}{', '.join(shown)}")
@@ -39,8 +38,11 @@ def _chosen(name: str, overrides: list[str]) -> dict[str, str | None]:
     """Groups of a command and which configuration of each is chosen."""
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
         config = hydra.compose(name, overrides, return_hydra_config=True)
-    found = {group: choice for group, choice in config.hydra.runtime.choices.items() if "/" not in group}
-    return {group: choice for group, choice in found.items() if (CONFIGS / group).is_dir()}
+    found = config.hydra.runtime.choices
+    order = [
+        key for entry in OmegaConf.load(CONFIGS / f"{name}.yaml").defaults if hasattr(entry, "keys") for key in entry
+    ]
+    return {group: found[group] for group in order if group in found and (CONFIGS / group).is_dir()}
 
 
 def _text(group: str, choice: str) -> str:
@@ -67,6 +69,7 @@ def _settings(text: str, prefix: str) -> Iterator[str]:
         path[len(indent) // 2 :] = [key]
         if any(part in _HIDDEN for part in path) or (not value and not meaning):
             continue
-        setting = f"{prefix}{'.'.join(path)}={value or ''}"
+        value = (value or "").replace("${hydra:runtime.output_dir}", "<output>")
+        setting = f"{prefix}{'.'.join(path)}={value}"
         found[".".join(path)] = f"  {setting:44} {meaning or ''}".rstrip()
     yield from found.values()

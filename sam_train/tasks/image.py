@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,8 @@ from sam_train.tuning.surgery import frozen_parts
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+log = logging.getLogger(__name__)
 
 
 class ImageTask(Task):
@@ -175,7 +178,9 @@ class ImageTask(Task):
             values = {prompt: of_prompt[metric.name] for prompt, of_prompt in means.items()}
             for prompt, value in values.items():
                 self.log(f"val/{metric.name}_{prompt}", value)
-            self.log(f"val/{metric.name}", sum(values.values()) / len(values), prog_bar=metric is self.metrics[-1])
+            self.log(f"val/{metric.name}", sum(values.values()) / len(values), prog_bar=True)
+        words = (f"{name} {prompt} {value:.4f}" for prompt, of in means.items() for name, value in of.items())
+        log.info("step %d: %s", self.trainer.global_step, ", ".join(words))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what cannot be read again from elsewhere, and the record."""

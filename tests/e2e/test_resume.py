@@ -173,3 +173,21 @@ def test_random_weights_may_have_been_others_on_another_machine(tmp_path, monkey
     longer = ["model.weights=random", "tuning=full", "trainer.max_steps=5"]
     run("train", monkeypatch, *SMALL, *longer, f"resume={tmp_path}")
     assert torch.load(path, weights_only=True)["global_step"] == 5
+
+
+class EndInValidation(Callback):
+    """The end of a job in the validation before the first step."""
+
+    def on_validation_start(self, trainer, pl_module):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_the_end_of_a_job_before_the_first_step_is_told(tmp_path, monkeypatch, capsys):
+    end = "+callbacks.end={_target_: tests.e2e.test_resume.EndInValidation}"
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with pytest.raises(SystemExit) as stopped:
+        run("train", monkeypatch, *SMALL, f"hydra.run.dir={tmp_path}", end)
+    assert stopped.value.code == 128 + signal.SIGTERM
+    expected = "stopped before the first step; nothing to go on from: give the same command again"
+    assert expected in capsys.readouterr().err
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before

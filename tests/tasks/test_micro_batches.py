@@ -48,17 +48,20 @@ def gradients(task, loss):
 
 
 @pytest.mark.parametrize("scale", [1.0, 1024.0])
-def test_what_no_part_uses_has_no_gradient_and_a_scaler_changes_nothing(scale):
+def test_the_gradient_is_that_of_the_whole_also_under_a_scaler(scale):
     task = make_task(simulator=PromptSimulator(box=1))
     batch = example(task)
     trained = [parameter for parameter in task.parameters() if parameter.requires_grad]
     whole = gradients(task, task.loss_of(batch))
     parts = gradients(task, loss_in_parts(task.loss_of, list(split_batch(batch, 2)), trained, scale))
-    assert any(value is None for value in whole.values())  # the embedding of mask prompts, which nobody gave
+    unused = [name for name, value in whole.items() if value is None]
+    assert any("mask_downscaling" in name for name in unused)  # nobody gave a mask prompt
     for name, value in whole.items():
-        assert (value is None) == (parts[name] is None), name
-        if value is not None:
+        if value is None or parts[name] is None:  # or next to nothing, where a bias cancels in the softmax
+            assert all(one is None or one.norm() < 1e-6 for one in (value, parts[name])), name
+        else:
             assert (parts[name] - value).norm() <= 1e-4 * value.norm() + 1e-6, name
+    assert all(parts[name] is None for name in unused if "mask_downscaling" in name)
 
 
 def test_parts_are_the_batch_in_order():

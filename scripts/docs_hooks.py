@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,11 @@ _LOADING = {"script": "src", "img": "src", "iframe": "src", "source": "src", "li
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Put the tables of all settings in place of the comment that asks for them."""
     return markdown.replace(SETTINGS, "\n".join(_settings())) if SETTINGS in markdown else markdown
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Keep a mean and its deviation on one line of a table."""
+    return html.replace(" ± ", "&nbsp;±&nbsp;")
 
 
 def on_post_build(config: Any, **_: Any) -> None:
@@ -85,7 +91,7 @@ def _section(command: str, choice: str) -> Iterator[str]:
             summary = words if shown and choice else summary
         elif shown and (match := _SETTING.match(line)):
             key, value, meaning = match.groups()
-            rows.append(f"| `{key}` | `{value}` | {meaning} |")
+            rows.append(f"| `{key}` | `{value}` | {escape(meaning, quote=False)} |")
     if choice:
         yield f"\n### `{choice}`\n\n{summary}\n"
     if rows:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -92,10 +91,22 @@ def import_own_sources() -> None:
         if source.provider == "command-line":
             for file in sorted(Path(source.path, "data").glob("*.yaml")):
                 content = OmegaConf.load(file)
-                target = content.get("_target_") if isinstance(content, Mapping | DictConfig) else None
+                target = content.get("_target_") if isinstance(content, DictConfig) else None
                 if target:
-                    importlib.import_module(str(target).rpartition(".")[0])
+                    _import(str(target), str(file))
+
+
+def _import(target: str, file: str) -> None:
+    try:
+        importlib.import_module(target.rpartition(".")[0])
+    except ImportError as error:
+        raise InputError(
+            f"{file}: {target} cannot be imported ({error}); install its package, or name the folder it is in: "
+            "PYTHONPATH=<folder> sam-..."
+        ) from error
 
 
 def _build(config: DictConfig) -> Any:
+    if target := config.get("_target_"):
+        _import(target, "the configuration")
     return instantiate(config, _convert_="all")

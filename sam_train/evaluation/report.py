@@ -70,7 +70,7 @@ class Report:
             for metric in metrics
         }
         untuned, tuned = (mean_scores(rows, metrics, prompts, model) for model in ("untuned", "tuned"))
-        main = next((name for name in told if chosen_by == name or chosen_by.startswith(f"{name}_")), [*told][-1])
+        main = next((name for name in told if chosen_by in (name, *(f"{name}_{one}" for one in prompts))), [*told][-1])
         return cls(untuned, tuned, **counts, num_objects=len(set(keys)), split=split, metrics=told, chosen_by=main)
 
     def save(self, path: Path) -> None:

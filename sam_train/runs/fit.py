@@ -26,7 +26,7 @@ from sam_train.metrics.base import find_metrics
 from sam_train.preprocessing import Preprocessing
 from sam_train.runs.known_images import known_images
 from sam_train.runs.micro_batch import MicroBatchFinder
-from sam_train.runs.record import describe, versions
+from sam_train.runs.record import VERSION, describe, versions
 from sam_train.runs.resume import require_same, require_same_base, require_same_images
 from sam_train.runs.run import Run, base_model, fingerprint, read_record, tuned_model
 from sam_train.runs.settings import Settings
@@ -37,8 +37,6 @@ from sam_train.tasks.feature_cache import FeatureCache
 from sam_train.tasks.image import ImageTask
 from sam_train.tasks.resume_point import STOP_SIGNALS, ResumePoint, in_main_thread
 from sam_train.tuning.surgery import trained_table
-
-VERSION = 2  # of the record in checkpoints
 
 log = logging.getLogger(__name__)
 
@@ -177,8 +175,10 @@ def _begun(folder: Path, record: dict[str, Any], where: str) -> Mapping[str, Any
         raise InputError(f"{where}: no last.ckpt there; name the folder of an interrupted run")
     then = read_record(folder / "last.ckpt")
     require_same(then, record, where)
-    for decided in ("micro_batch", "micro_objects", "horizon"):
-        record[decided] = then[decided]
+    record["horizon"] = then["horizon"]
+    for name in ("micro_batch", "micro_objects"):
+        if record["config"]["loader"][name] == "auto":  # or what this command says: it changes no gradient
+            record[name] = then[name]
     steps = record["config"]["trainer"]["max_steps"]
     if steps > then["horizon"]:
         text = f"{where}: the learning rate ended at step {then['horizon']} and stays there until step {steps}"

@@ -63,9 +63,8 @@ class MicroBatchFinder(Callback):
             InputError: On every device, if on any not even one object of one image fits.
         """
         task, loading = cast(Task, pl_module), self.loading
-        if "micro_batch" in task.record:
-            return
-        images, objects = loading.micro_batch, loading.micro_objects
+        images = task.record.get("micro_batch", loading.micro_batch)
+        objects = task.record.get("micro_objects", loading.micro_objects)
         if "auto" in (images, objects):
             task.train()
             trainer.precision_plugin.convert_module(task.to(trainer.strategy.root_device))

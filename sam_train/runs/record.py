@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from sam_train.data.sources.base import DataSource
 from sam_train.errors import InputError
 
+VERSION = 2  # of the record; a checkpoint of another one is refused
 VERSIONS = ("sam-train", "torch", "lightning", "peft")
 TARGET = "_target_"
 ENTRY_POINTS = "sam_train.sources"

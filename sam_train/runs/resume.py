@@ -10,8 +10,18 @@ from torch import Tensor
 
 from sam_train.errors import InputError
 
-FREE = frozenset({"data.root", "data.check", "model.weights", "loader.num_workers", "cache.folder"})
-"""Settings that may differ: who loads, and where what is known by its contents lies."""
+FREE = frozenset(
+    {
+        "data.root",
+        "data.check",
+        "model.weights",
+        "loader.num_workers",
+        "loader.micro_batch",
+        "loader.micro_objects",
+        "cache.folder",
+    }
+)
+"""Settings that may differ: who loads, how a step is split, and where what is known by its contents lies."""
 
 LONGER = frozenset({"trainer.max_steps", "trainer.max_epochs"})
 """Settings that may grow: to go on for longer is no accident."""
@@ -32,8 +42,6 @@ def require_same(then: Mapping[str, Any], now: Mapping[str, Any], where: str) ->
     Raises:
         InputError: If they differ in anything that changes a step; names all that differs.
     """
-    if "config" not in then or "version" not in then:
-        raise InputError(f"{where}: that run was begun with an earlier version; start anew")
     found = list(_differences(_compared(then["config"]), _compared(now["config"])))
     if found:
         differing = "; ".join(f"{name} was {before}, is {after}" for name, before, after in found)

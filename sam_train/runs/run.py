@@ -17,7 +17,7 @@ from sam_train.data.loading.datamodule import SegmentationData
 from sam_train.data.sources.base import DataSource
 from sam_train.errors import InputError
 from sam_train.models import ImageModel, build_model
-from sam_train.runs.record import rebuild
+from sam_train.runs.record import VERSION, rebuild
 from sam_train.runs.settings import ModelChoice
 from sam_train.tuning.surgery import Tuning
 
@@ -151,8 +151,11 @@ def read_record(checkpoint: Path) -> Mapping[str, Any]:
         InputError: If the file is missing, damaged, no checkpoint of a run, or made by an earlier version.
     """
     record = read_run(checkpoint)["sam_train"]
-    if not isinstance(record, Mapping) or not {"version", "config", "images", "base"} <= record.keys():
-        raise InputError(f"checkpoint={checkpoint}: made by an earlier version, which cannot say what it has seen")
+    if not isinstance(record, Mapping) or record.get("version") != VERSION:
+        raise InputError(
+            f"checkpoint={checkpoint}: made by another version of sam-train, whose record this one does not know; "
+            "evaluate and resume it with the version it was trained with"
+        )
     return record
 
 

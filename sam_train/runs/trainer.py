@@ -101,6 +101,7 @@ def quiet_lightning() -> None:
         ".*smaller than the logging interval",  # steps count here, not epochs
         ".*in eval mode at the start of training",  # frozen parts
         ".*exists and is not empty",  # the run's folder
+        ".*find_unused_parameters=True was specified",  # which prompts come is a matter of chance
         ".*isinstance.treespec, LeafSpec",  # Lightning's own use of torch
     ):
         warnings.filterwarnings("ignore", message)

@@ -174,11 +174,12 @@ class ImageTask(Task):
                 "lower it, raise model.image_size, look at more images (loader.max_val_images=null), or give "
                 "validation images with larger objects"
             )
+        several = self.trainer.world_size > 1  # they all have the same numbers, but Lightning cannot know
         for metric in self.metrics:
             values = {prompt: of_prompt[metric.name] for prompt, of_prompt in means.items()}
             for prompt, value in values.items():
-                self.log(f"val/{metric.name}_{prompt}", value)
-            self.log(f"val/{metric.name}", sum(values.values()) / len(values), prog_bar=True)
+                self.log(f"val/{metric.name}_{prompt}", value, sync_dist=several)
+            self.log(f"val/{metric.name}", sum(values.values()) / len(values), prog_bar=True, sync_dist=several)
         words = (f"{name} {prompt} {value:.4f}" for prompt, of in means.items() for name, value in of.items())
         log.info("step %d: %s", self.trainer.global_step, ", ".join(words))
 

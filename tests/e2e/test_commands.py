@@ -160,7 +160,7 @@ def test_a_sweep_ends_with_its_runs_side_by_side(tmp_path, monkeypatch, capsys):
         run("train", monkeypatch, "-m", *arguments, "optim.lr=1e-4,1e30,1e-3", "evaluation.overlays=0")
     told = capsys.readouterr()
     assert "is not finite" in told.err
-    shown = told.out.split("tuned IoU and gain", 1)[1]
+    shown = told.out.split("tuned IoU and change", 1)[1]
     assert "trainer.max_steps" not in shown  # the same for all
     rows = {name: line for line in shown.splitlines() for name in ("0.0001", "1e+30", "0.001") if f" {name} " in line}
     for number, rate in ((0, "0.0001"), (2, "0.001")):

@@ -154,3 +154,12 @@ def test_importing_the_package_and_asking_for_help_loads_nothing_heavy():
     code = "import sys, sam_train, sam_train.cli.train; print({'torch', 'lightning', 'monai'} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "set()"
+
+
+def test_a_step_may_be_split_otherwise_when_a_run_goes_on(tmp_path):
+    fit(settings(), tmp_path)
+    longer = {**settings().trainer, "max_steps": 3}
+    smaller = settings(
+        trainer=longer, loader=Loading(batch_size=2, max_objects=3, min_area=4, num_workers=0, micro_batch=1)
+    )
+    assert fit(smaller, tmp_path, resume=True).record["micro_batch"] == 1

@@ -26,7 +26,7 @@ from benchmarks.real_sets import SETS, overrides, show
 from sam_train.cli.build import settings_of
 from sam_train.cli.overrides import CONFIGS
 from sam_train.inference.scoring import score_batch
-from sam_train.metrics import METRICS
+from sam_train.metrics import DICE, IOU
 from sam_train.metrics.base import MaskPairs
 from sam_train.prompts.simulator import EVALUATION
 from sam_train.runs.fit import make_data
@@ -125,7 +125,7 @@ def score_baseline(
     box = Box.around(truth)
     inside = torch.from_numpy(np.ascontiguousarray(box.of(truth)))
     pair = MaskPairs(torch.from_numpy(predict(image, box))[None], inside[None])
-    return Score(**{metric.name: metric(pair).item() for metric in METRICS})
+    return Score(**{metric.name: metric(pair).item() for metric in (IOU, DICE)})
 
 
 def score_all(settings: list[str]) -> dict[str, list[Score]]:
@@ -140,7 +140,7 @@ def score_all(settings: list[str]) -> dict[str, list[Score]]:
         image = np.ascontiguousarray(dataset.images.read(index).image.permute(1, 2, 0).numpy())
         for name, predict in BASELINES.items():
             scores[name] += [score_baseline(predict, image, truth) for truth in batch.originals[0].masks().numpy()]
-        found = score_batch({"": model}, batch, {"box": EVALUATION["box"]}, METRICS)
+        found = score_batch({"": model}, batch, {"box": EVALUATION["box"]}, (IOU, DICE))
         scores[run.model.preset] += [Score(row["iou"], row["dice"]) for row in found.to_pylist()]
     assert len({len(values) for values in scores.values()}) == 1, "all methods must have seen the same objects"
     return scores

@@ -17,7 +17,7 @@ from sam_train.inference.interaction import encode, interact
 from sam_train.inference.overlay import validation_pictures
 from sam_train.inference.scoring import score_batch
 from sam_train.losses.sam_loss import LossTerms, SamLoss
-from sam_train.metrics import METRICS
+from sam_train.metrics import DICE, IOU
 from sam_train.metrics.base import Metric
 from sam_train.metrics.table import gather_rows, mean_scores
 from sam_train.models.promptable import PromptableModel
@@ -60,7 +60,7 @@ class ImageTask(Task):
         optimization: Optimization,
         record: dict[str, Any],
         keep_base: bool,
-        metrics: Sequence[Metric] = METRICS,
+        metrics: Sequence[Metric] = (DICE, IOU),
         protocols: Mapping[str, PromptSimulator] | None = None,
     ) -> None:
         super().__init__()

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import default_collate
 from torchvision.transforms.v2 import functional as TF
 
+from sam_train.data.loading.given_prompts import given_or_none, pack_prompts
 from sam_train.data.loading.seeds import object_draws
 from sam_train.preprocessing import Preprocessing
 from sam_train.structures import Batch, Sample
@@ -25,7 +26,12 @@ def to_batch(
     height, width = sample.size
     side = preprocessing.image_size
     padding = [0, 0, side - width, side - height]
-    padded = replace(sample, image=TF.pad(sample.image, padding), labels=TF.pad(sample.labels, padding))
+    padded = replace(
+        sample,
+        image=TF.pad(sample.image, padding),
+        labels=TF.pad(sample.labels, padding),
+        ignore=TF.pad(sample.ignore[None], padding)[0] if sample.ignore is not None and sample.ignore.any() else None,
+    )
     return Batch(
         images=padded.image[None] if len(sample.image) else None,
         masks=padded.masks(),
@@ -34,6 +40,8 @@ def to_batch(
         original_size=torch.tensor([original_size]),
         draws=object_draws(sample.id, sample.value, *draw_parts),
         ids=(sample.id,),
+        ignore=None if padded.ignore is None else padded.ignore[None],
+        given=given_or_none(sample.prompts),
     )
 
 
@@ -55,7 +63,20 @@ def collate(batches: Sequence[Batch]) -> Batch:
         ids=tuple(sample_id for batch in batches for sample_id in batch.ids),
         originals=tuple(originals) or None,
         num_too_small=tuple(num_too_small) or None,
+        ignore=_pack_ignore(batches),
+        given=pack_prompts([batch.given for batch in batches], [batch.num_objects for batch in batches]),
         features=type(features[0]).cat(features) if features else None,  # pyright: ignore[reportArgumentType]
+    )
+
+
+def _pack_ignore(batches: Sequence[Batch]) -> Tensor | None:
+    """Return what is ignored of all images, nothing of those that do not say; None where none does."""
+    some = next((batch.ignore for batch in batches if batch.ignore is not None), None)
+    if some is None:
+        return None
+    sizes = [(len(batch.ids), *some.shape[1:]) for batch in batches]
+    return _pack(
+        [some.new_zeros(size) if b.ignore is None else b.ignore for b, size in zip(batches, sizes, strict=True)]
     )
 
 

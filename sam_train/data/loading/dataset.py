@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 
 from sam_train.data.loading.augmentation import Augmentation
 from sam_train.data.loading.collate import to_batch
+from sam_train.data.loading.crowds import with_crowds_ignored, without_crowds
 from sam_train.data.loading.seeds import generator_of
 from sam_train.data.loading.views import PLAIN, Views
 from sam_train.data.sources.base import ImageSet
@@ -88,7 +89,7 @@ class TrainDataset(Dataset[Batch]):
                 continue
             generator = generator_of("choose", self.images.ids[position], epoch, self.seed)
             choose = partial(self._choose, position=position, generator=generator)
-            sample = self.images.read(position, choose, with_image=self.cache is None)
+            sample = without_crowds(self.images.read(position, choose, with_image=self.cache is None))
             if batch := self._prepare(position, sample, epoch):
                 return batch
         side = self.views.preprocessing.image_size
@@ -157,7 +158,7 @@ class EvalDataset(Dataset[Batch]):
         return len(self.images)
 
     def __getitem__(self, index: int) -> Batch:
-        sample = self.images.read(index)
+        sample = with_crowds_ignored(self.images.read(index))
         resized = self.views.vary(sample, PLAIN)
         large = resized.areas() >= max(self.min_area, 1)
         batch = to_batch(resized.keep(large), self.views.preprocessing, sample.size)

@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from jaxtyping import Integer, UInt8
+from jaxtyping import Shaped, UInt8
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
+from sam_train.data.loading.given_prompts import resize_prompts
 from sam_train.preprocessing import Preprocessing
 from sam_train.structures import Sample
 
@@ -40,11 +41,17 @@ def resize_sample(sample: Sample, preprocessing: Preprocessing) -> Sample:
             image = image.round().clamp(0, 255).to(torch.uint8)
     else:
         image = sample.image.new_empty(0, height, width)
-    return replace(sample, image=image, labels=resize_labels(sample.labels, (height, width)))
+    return replace(
+        sample,
+        image=image,
+        labels=resize_labels(sample.labels, (height, width)),
+        ignore=None if sample.ignore is None else resize_labels(sample.ignore[None], (height, width))[0],
+        prompts=sample.prompts and resize_prompts(sample.prompts, preprocessing, sample.size),
+    )
 
 
-def resize_labels(labels: Integer[Tensor, "L H W"], size: tuple[int, int]) -> Integer[Tensor, "L h w"]:
-    """The value at the middle of each new pixel (nearest-exact), whatever its size: none passes through a float."""
+def resize_labels(labels: Shaped[Tensor, "L H W"], size: tuple[int, int]) -> Shaped[Tensor, "L h w"]:
+    """Return the value at the middle of each new pixel (nearest-exact); no value passes through a float."""
     rows, columns = (
         ((torch.arange(new) + 0.5) * (old / new)).long().clamp(max=old - 1)
         for old, new in zip(labels.shape[1:], size, strict=True)

@@ -17,8 +17,10 @@ from sam_train.structures import Sample
 Split = Literal["train", "val", "test"]
 
 Choose = Callable[[Float[Tensor, "n"]], Int[Tensor, "k"]]
-"""From the areas of an image's objects (shares of the image; nan where that is not known without decoding) to the
-indices of the objects to read."""
+"""From the areas of an image's objects to the indices of the objects to read.
+
+Areas are shares of the image: nan where that is not known without decoding, and 0 for a crowd, which is read in
+evaluation but must not take the place of an object that trains."""
 
 
 def all_objects(shares: Float[Tensor, "n"]) -> Int[Tensor, "n"]:

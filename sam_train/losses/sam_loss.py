@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from sam_train.errors import InputError
 from sam_train.preprocessing import downscale_masks, resize_logits
-from sam_train.structures import MaskPrediction
+from sam_train.structures import Batch, MaskPrediction
 
 
 class LossTerms(NamedTuple):
@@ -24,6 +24,18 @@ class LossTerms(NamedTuple):
     dice: Float[Tensor, ""]
     iou: Float[Tensor, ""]
     object_score: Float[Tensor, ""]
+
+
+class Targets(NamedTuple):
+    """The truth of a batch's objects at the resolution at which it is compared.
+
+    Attributes:
+        masks: True on the object.
+        counted: Per object, the pixels that are compared; None for all.
+    """
+
+    masks: Bool[Tensor, "P h w"]
+    counted: Bool[Tensor, "P h w"] | None = None
 
 
 class _Compared(NamedTuple):
@@ -86,14 +98,18 @@ class SamLoss:
             + self.object_score * terms.object_score
         )
 
-    def targets(self, masks: Bool[Tensor, "P S S"]) -> Bool[Tensor, "P h w"]:
-        """The truth at the resolution at which it is compared; once for all rounds of a step."""
-        side = masks.shape[-1]
+    def targets(self, batch: Batch) -> Targets:
+        """Return the truth at the resolution at which it is compared; once for all rounds of a step."""
+        side = batch.masks.shape[-1]
         scale = next((scale for scale in (1, 2) if side // 4 * scale >= self.resolution), 4)
-        return downscale_masks(masks, side // 4 * scale)
+        masks = downscale_masks(batch.masks, side // 4 * scale)
+        if batch.ignore is None:
+            return Targets(masks)
+        # A cell that is half object and half ignored counts as object.
+        return Targets(masks, masks | ~downscale_masks(batch.ignore, masks.shape[-1])[batch.object_image])
 
-    def __call__(self, prediction: MaskPrediction, targets: Bool[Tensor, "P h w"]) -> LossTerms:
-        """The terms of one round of prompts.
+    def __call__(self, prediction: MaskPrediction, targets: Targets) -> LossTerms:
+        """Return the terms of one round of prompts.
 
         Args:
             prediction: Of P objects; logits are brought to the targets' resolution.
@@ -111,7 +127,7 @@ class SamLoss:
             chosen = self._compare(prediction.logits.take_along_dim(best[..., None, None], dim=1), targets)
         error = prediction.iou - compared.iou
         iou = error.abs() if self.iou_error == "l1" else error.square()
-        is_present = targets.flatten(1).any(dim=1)
+        is_present = targets.masks.flatten(1).any(dim=1)
         has_score = prediction.object_score is not None and self.object_score > 0
         learns = is_present if has_score else torch.ones_like(is_present)
         iou = iou.mean(dim=1) if self.iou_of == "all" else iou.gather(1, best)[:, 0]
@@ -122,28 +138,31 @@ class SamLoss:
             object_score=self._object_score(prediction, is_present),
         )
 
-    def _compare(self, logits: Float[Tensor, "P M h w"], targets: Bool[Tensor, "P H W"]) -> _Compared:
-        """Masks brought to the targets' resolution, a few objects at a time if they are many or large."""
-        num_objects = max(MAX_VALUES // (logits.shape[1] * targets.shape[-2] * targets.shape[-1]), 1)
-        parts = list(zip(logits.split(num_objects), targets.split(num_objects), strict=True))
+    def _compare(self, logits: Float[Tensor, "P M h w"], targets: Targets) -> _Compared:
+        """Compare masks at the targets' resolution, a few objects at a time if they are many or large."""
+        masks, counted = targets
+        num_objects = max(MAX_VALUES // (logits.shape[1] * masks.shape[-2] * masks.shape[-1]), 1)
+        parts = [
+            (some, Targets(masks[at], None if counted is None else counted[at]))
+            for start, some in enumerate(logits.split(num_objects))
+            for at in [slice(start * num_objects, (start + 1) * num_objects)]
+        ]
         if len(parts) == 1:
             return self._compare_part(*parts[0])
         # Each part is made again for its gradient, so that never more than one of them is in memory.
         run = partial(checkpoint, self._compare_part, use_reentrant=False, preserve_rng_state=False)
         return _Compared(*(torch.cat(values) for values in zip(*(run(*part) for part in parts), strict=True)))
 
-    def _compare_part(self, logits: Float[Tensor, "P M h w"], targets: Bool[Tensor, "P H W"]) -> _Compared:
-        # Imported here: it takes seconds, and --help and the tests of other rooms do not need it.
-        from monai.losses.dice import DiceLoss
-
-        logits = resize_logits(logits, (targets.shape[-2], targets.shape[-1]))
-        targets = targets[:, None].expand_as(logits)
-        truth = targets.to(logits.dtype)
-        focal = self._focal(logits, truth).mean(dim=(2, 3))
-        dice = DiceLoss(sigmoid=True, smooth_nr=1.0, smooth_dr=1.0, reduction="none")(logits, truth).flatten(1)
-        predicted = logits > 0
-        intersection = (predicted & targets).sum(dim=(2, 3))
-        union = (predicted | targets).sum(dim=(2, 3))
+    def _compare_part(self, logits: Float[Tensor, "P M h w"], targets: Targets) -> _Compared:
+        logits = resize_logits(logits, (targets.masks.shape[-2], targets.masks.shape[-1]))
+        masks = targets.masks[:, None].expand_as(logits)
+        truth = masks.to(logits.dtype)
+        counted = None if targets.counted is None else targets.counted[:, None]
+        focal = _mean(self._focal(logits, truth), counted)
+        dice = _dice(_only(counted, logits.sigmoid()), truth)
+        predicted = _only(counted, logits > 0)
+        intersection = (predicted & masks).sum(dim=(2, 3))
+        union = (predicted | masks).sum(dim=(2, 3))
         return _Compared(focal, dice, intersection / union.clamp(min=1))
 
     def _focal(self, logits: Float[Tensor, "P M h w"], truth: Float[Tensor, "P M h w"]) -> Float[Tensor, "P M h w"]:
@@ -161,3 +180,21 @@ class SamLoss:
         score = prediction.object_score
         target = is_present.to(score.dtype)
         return sigmoid_focal_loss(score, target, self.object_alpha, self.object_gamma, reduction="sum")
+
+
+def _only(counted: Tensor | None, values: Tensor) -> Tensor:
+    return values if counted is None else values * counted
+
+
+def _mean(values: Float[Tensor, "P M h w"], counted: Bool[Tensor, "P 1 h w"] | None) -> Float[Tensor, "P M"]:
+    """Return the mean over the pixels that count."""
+    if counted is None:
+        return values.mean(dim=(2, 3))
+    return (values * counted).sum(dim=(2, 3)) / counted.sum(dim=(2, 3)).clamp(min=1)
+
+
+def _dice(probability: Float[Tensor, "P M h w"], truth: Float[Tensor, "P M h w"]) -> Float[Tensor, "P M"]:
+    """Return one minus the Dice coefficient 2TP / (2TP + FP + FN), smoothed by 1 above and below."""
+    found = (probability * truth).sum(dim=(2, 3))
+    extra, missed = probability.sum(dim=(2, 3)) - found, truth.sum(dim=(2, 3)) - found
+    return 1 - (2 * found + 1) / (2 * found + extra + missed + 1)

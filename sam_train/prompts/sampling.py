@@ -9,22 +9,11 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torchvision.ops import masks_to_boxes
 
 BOX_NOISE_LIMIT = 20 / 1024  # of the input's side: 20 pixels of 1024 (Ravi et al., "SAM 2", 2024, appendix D.2)
 ROUGH_LOGIT = 10.0  # logits of a mask given as a prompt: SAM 2 scales a sure mask to ±10 (sigmoid scale 20, bias -10)
 ROUGH_CELLS = 8  # a rough mask is drawn with this many cells along the object's longer side
-
-
-def boxes_from_masks(masks: Bool[Tensor, "P h w"]) -> Float[Tensor, "P 4"]:
-    """The tight box of each mask: xyxy of its outermost pixels; zeros where the mask is empty."""
-    ends = []
-    for along in (masks.any(dim=1), masks.any(dim=2)):  # columns, rows
-        length = along.shape[1]
-        first = along.int().argmax(dim=1)
-        last = length - 1 - along.flip(1).int().argmax(dim=1)
-        ends.append(torch.stack([first, last], dim=1) * along.any(dim=1, keepdim=True))
-    (x0, x1), (y0, y1) = (end.unbind(1) for end in ends)
-    return torch.stack([x0, y0, x1, y1], dim=1).float()
 
 
 def jitter_boxes(
@@ -144,11 +133,16 @@ def random_error_points(
 
 
 def pixels_in_cells(
-    cells: Float[Tensor, "P 2"], masks: Bool[Tensor, "P H W"], on_object: Bool[Tensor, "P"], stride: int
+    cells: Float[Tensor, "P 2"],
+    masks: Bool[Tensor, "P H W"],
+    on_object: Bool[Tensor, "P"],
+    stride: int,
+    ignored: Bool[Tensor, "P H W"] | None = None,
 ) -> Float[Tensor, "P 2"]:
-    """Of the stride² pixels of a grid cell the one nearest to its middle that is, or is not, on the object.
+    """Return of the stride² pixels of a grid cell the one nearest to its middle that is, or is not, on the object.
 
-    So a click meets a line of one pixel, too. The first in reading order of several, also where there is none.
+    So a click meets a line of one pixel, too. No pixel that is ``ignored`` is taken; where none is left, the first in
+    reading order is.
     """
     if stride == 1:
         return cells
@@ -157,8 +151,11 @@ def pixels_in_cells(
     order = (distance[:, None] + distance) * stride**2 + torch.arange(stride**2, device=masks.device).view(stride, -1)
     x, y = (cells.long() * stride).unbind(dim=1)
     rows, columns = y[:, None, None] + offset[:, None], x[:, None, None] + offset
-    there = masks[torch.arange(len(masks), device=masks.device)[:, None, None], rows, columns]
-    rank = order + (there != on_object[:, None, None]) * 4 * stride**4  # beyond all that are right
+    places = torch.arange(len(masks), device=masks.device)[:, None, None], rows, columns
+    is_wrong = masks[places] != on_object[:, None, None]
+    if ignored is not None:
+        is_wrong |= ignored[places]
+    rank = order + is_wrong * 4 * stride**4  # beyond all that are right
     chosen = rank.flatten(1).argmin(dim=1)
     return torch.stack([x + chosen % stride, y + chosen // stride], dim=1).float()
 
@@ -168,7 +165,7 @@ def rough_masks(masks: Bool[Tensor, "P h w"], side: int) -> Float[Tensor, "P 1 s
 
     Coverage of cells an eighth of the object's size, interpolated, scaled to ± :data:`ROUGH_LOGIT`.
     """
-    boxes = boxes_from_masks(masks) * (side / masks.shape[-1])
+    boxes = masks_to_boxes(masks) * (side / masks.shape[-1])
     extent = (boxes[:, 2:] - boxes[:, :2]).amax(dim=1)
     fine = F.interpolate(masks[:, None].float(), (side, side), mode="area")
     # One averaging per size class of object, with kernels of 1, 3, 5, ... cells.

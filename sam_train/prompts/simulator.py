@@ -8,11 +8,11 @@ from typing import Literal
 import torch
 from jaxtyping import Bool
 from torch import Tensor
+from torchvision.ops import masks_to_boxes
 
 from sam_train.errors import InputError
 from sam_train.preprocessing import downscale_masks, resize_logits, valid_region
 from sam_train.prompts.sampling import (
-    boxes_from_masks,
     error_centers,
     interior_points,
     jitter_boxes,
@@ -79,7 +79,7 @@ class PromptSimulator:
         points = masks.new_zeros((len(masks), 2, 2), dtype=torch.float)
         labels = torch.full((len(masks), 2), PointLabel.EMPTY, device=masks.device)
         if self.box:
-            boxes = jitter_boxes(boxes_from_masks(masks), self.box_noise, draws[:, 1:5], masks.shape[-1])
+            boxes = jitter_boxes(masks_to_boxes(masks), self.box_noise, draws[:, 1:5], masks.shape[-1])
             box = Prompts.from_boxes(boxes)
             points = torch.where(is_box[:, None, None], box.points, points)
             labels = torch.where(is_box[:, None], box.labels, labels)
@@ -96,7 +96,9 @@ class PromptSimulator:
         return Prompts(points, labels, masks=rough_masks(masks, masks.shape[-1] // 4), has_mask=is_mask)
 
     def correct(self, batch: Batch, prompts: Prompts, prediction: MaskPrediction, number: int) -> Prompts:
-        """The prompts so far, one more click where the prediction is wrong, and its logits as the mask prompt.
+        """Return the prompts so far, one more click where the prediction is wrong, and its logits as the mask prompt.
+
+        No click lands where :attr:`Batch.ignore` says that nothing is known.
 
         Args:
             batch: The objects' truth.
@@ -108,13 +110,20 @@ class PromptSimulator:
         stride, grid = _click_grid(batch.masks)
         truth = downscale_masks(batch.masks, grid)
         inside = valid_region(batch.valid_size, batch.masks.shape[-1], stride)[batch.object_image]
+        ignored = None if batch.ignore is None else batch.ignore[batch.object_image]
+        if batch.ignore is not None:
+            inside &= truth | ~downscale_masks(batch.ignore, grid)[batch.object_image]
         predicted = (resize_logits(logits, (grid, grid))[:, 0] > 0) & inside
         if self.correct_at == "center":
             cell, is_missed = error_centers(truth, predicted)
         else:
             cell, is_missed = random_error_points(truth, predicted, inside, batch.draws[:, FIRST_DRAWS + number])
         labels = torch.where(is_missed, PointLabel.OBJECT, PointLabel.BACKGROUND)
-        pixel = pixels_in_cells(cell, batch.masks, is_missed, stride)
+        pixel = pixels_in_cells(cell, batch.masks, is_missed, stride, ignored)
+        if ignored is not None:  # where nothing is wrong, a click may have nowhere else to go
+            x, y = pixel.long().unbind(dim=1)
+            lands_there = ignored[torch.arange(len(x), device=x.device), y, x]
+            labels = labels.masked_fill(lands_there, PointLabel.EMPTY)
         corrected = prompts.with_points(pixel[:, None], labels[:, None])
         return replace(corrected, masks=logits, has_mask=None)
 

@@ -83,7 +83,7 @@ class ImageTask(LightningModule):
     def loss_terms(self, batch: Batch) -> LossTerms:
         """The terms of the loss summed over the batch's objects and the rounds of prompts."""
         features = self.encode(batch)
-        targets = self.loss.targets(batch.masks)
+        targets = self.loss.targets(batch)
         rounds = [
             self.loss(prediction, targets)
             for _, prediction in interact(self.model.decode, features, batch, self.simulator)

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import get_args
 
 from sam_train.data.sources.base import DataSource, ImageSet, Split
-from sam_train.data.sources.folder_images import FolderImages, Objects
+from sam_train.data.sources.folder_images import FolderImages
+from sam_train.data.sources.folder_masks import FolderMasks, Objects
 from sam_train.data.sources.index_files import has_lists, read_column, read_lists, read_split_column
 from sam_train.data.sources.pairing import Pair, find_pairs
 from sam_train.data.sources.splits import SPLITS, assign_splits, complete_splits, require_whole_groups
@@ -32,6 +33,10 @@ class FolderSource(DataSource):
             one object. ``components``: likewise, and every connected piece is an object of its own. Pieces that touch
             at a corner are connected, or a thin slanting line would be as many objects as it has pixels. Where there
             is one file per object, each file is one object, whatever this says.
+        background: The number of background in mask files. It changes places with 0 (of negative numbers all go up).
+            None for 0; where most masks look as if another number were the background, the check asks.
+        ignore: Numbers of pixels that are neither object nor background, such as 255 in PASCAL VOC: they count in no
+            loss, prompt or score.
         allow_empty: Whether a mask without objects means that there are none in the image. Such an image gives
             no prompts and no score. If false, :func:`sam_train.data.sources.check.check_sources` reports it.
         split: Shares of train, val and test, where nothing else says how to split: no split folders, no
@@ -48,6 +53,8 @@ class FolderSource(DataSource):
     images: str = "images"
     masks: str = "masks"
     objects: Objects = "labels"
+    background: int | None = None
+    ignore: Sequence[int] = ()
     allow_empty: bool = False
     split: Sequence[float] = _FRACTIONS
     split_seed: int = 0
@@ -71,6 +78,10 @@ class FolderSource(DataSource):
             )
         if isinstance(self.split, (int, float, str)):
             raise InputError(f"data.split={self.split}: expected shares of train, val and test, as [0.7,0.15,0.15]")
+        if not isinstance(self.ignore, Sequence) or not all(isinstance(number, int) for number in self.ignore):
+            raise InputError(f"data.ignore={self.ignore}: expected whole numbers in brackets, such as [255]")
+        if (self.background or 0) in self.ignore:
+            raise InputError(f"data.ignore={list(self.ignore)} names data.background={self.background or 0}, too")
         root = Path(str(self.root)).expanduser().absolute()  # a folder's name may look like a number
         pairs, loose_ends = find_pairs(root, str(self.images), str(self.masks))
         groups = self._groups(root, pairs)
@@ -83,7 +94,7 @@ class FolderSource(DataSource):
                     ids=tuple(pairs[row].id for row in rows),
                     pairs=tuple(pairs[row] for row in rows),
                     groups=tuple(groups[row] for row in rows),
-                    objects=self.objects,
+                    masks=FolderMasks(self.objects, self.background, tuple(self.ignore)),
                     allow_empty=self.allow_empty,
                     loose_ends=tuple(loose_ends),
                 )

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from sam_train.data.sources.base import Split
-from sam_train.data.sources.image_files import SUFFIXES
+from sam_train.data.sources.decoding import SUFFIXES
 from sam_train.data.sources.pairing import Pair
 from sam_train.data.sources.splits import SPLITS
 from sam_train.errors import InputError

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sam_train.data.sources.base import Split
-from sam_train.data.sources.image_files import SUFFIXES
+from sam_train.data.sources.decoding import SUFFIXES
 from sam_train.data.sources.splits import SPLITS
 from sam_train.errors import InputError, Problem
 

@@ -69,7 +69,7 @@ FAULTS = {
     "mask without image": lambda root: save(root / "masks" / "other.png", two_objects()),
     "size mismatch": lambda root: save(root / "masks" / "g.png", two_objects((12, 15))),
     "all-zero mask": lambda root: save(root / "masks" / "g.png", two_objects() * 0),
-    "colour mask": lambda root: image_of(root, "masks/g.png"),
+    "color mask": lambda root: image_of(root, "masks/g.png"),
     "duplicate stem": lambda root: image_of(root, "images/g.jpg"),
     "two kinds of masks": lambda root: save(root / "masks" / "g__1.png", two_objects()),
     "not a file": lambda root: ((root / "images/g.png").unlink(), (root / "images/g.png").symlink_to("gone")),

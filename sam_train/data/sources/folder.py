@@ -26,7 +26,7 @@ class FolderSource(DataSource):
     """Images and masks in folders, paired by name; :func:`.pairing.find_pairs` says what is recognized.
 
     Attributes:
-        root: The folder that holds all others; nothing outside it is read.
+        root: The folder that holds all others; nothing outside it is read, except through ``links``.
         images: Folder of the images below ``root``.
         masks: Folder of the masks below ``root``.
         objects: What a mask file holds. ``labels``: every number but 0 is an object. ``binary``: all that is not 0 is
@@ -39,6 +39,7 @@ class FolderSource(DataSource):
             loss, prompt or score.
         allow_empty: Whether a mask without objects means that there are none in the image. Such an image gives
             no prompts and no score. If false, :func:`sam_train.data.sources.check.check_sources` reports it.
+        links: Whether links may lead out of ``root``, as into a store of git-annex or DVC.
         split: Shares of train, val and test, where nothing else says how to split: no split folders, no
             ``split_column``, no ``train.txt``, ``val.txt`` or ``test.txt`` in ``root`` (images in none are left out).
         split_seed: Another seed, another split by shares.
@@ -56,6 +57,7 @@ class FolderSource(DataSource):
     background: int | None = None
     ignore: Sequence[int] = ()
     allow_empty: bool = False
+    links: bool = False
     split: Sequence[float] = _FRACTIONS
     split_seed: int = 0
     split_column: str | None = None
@@ -83,7 +85,7 @@ class FolderSource(DataSource):
         if (self.background or 0) in self.ignore:
             raise InputError(f"data.ignore={list(self.ignore)} names data.background={self.background or 0}, too")
         root = Path(str(self.root)).expanduser().absolute()  # a folder's name may look like a number
-        pairs, loose_ends = find_pairs(root, str(self.images), str(self.masks))
+        pairs, loose_ends = find_pairs(root, str(self.images), str(self.masks), self.links)
         groups = self._groups(root, pairs)
         assigned = self._assigned(root, pairs, groups)
         require_whole_groups([str(pair.image) for pair in pairs], groups, assigned)

@@ -18,7 +18,7 @@ from sam_train.structures import Batch, MaskPrediction
 
 
 class LossTerms(NamedTuple):
-    """Each term summed over the objects of a batch, before its weight."""
+    """Terms of the loss, each summed over the objects of a batch, before its weight."""
 
     mask: Float[Tensor, ""]
     dice: Float[Tensor, ""]
@@ -27,11 +27,11 @@ class LossTerms(NamedTuple):
 
 
 class Targets(NamedTuple):
-    """The truth of a batch's objects at the resolution at which it is compared.
+    """Truth of a batch's objects at the resolution at which it is compared.
 
     Attributes:
         masks: True on the object.
-        counted: Per object, the pixels that are compared; None for all.
+        counted: Per object, the pixels that are compared, its own among them; None for all.
     """
 
     masks: Bool[Tensor, "P h w"]
@@ -44,7 +44,7 @@ class _Compared(NamedTuple):
     iou: Float[Tensor, "P M"]
 
 
-MAX_VALUES = 2**22  # of upsampled masks that are compared at a time: 16 MB in float32, and some ten times that within
+MAX_VALUES = 2**22  # logits of upsampled masks compared at a time: 16 MB in float32, and ten times that in between
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class SamLoss:
     """Focal, dice, IoU estimate and object score, as SAM 2 trains (Ravi et al. 2024, appendix D.2).
 
     Of several mask candidates only the best one (least weighted focal + dice) learns its mask. Terms are sums over
-    objects: divided by the number of objects of the whole optimiser step, they give the same gradient however a batch
+    objects: divided by the number of objects of the whole optimizer step, they give the same gradient however a batch
     is split over devices and accumulation steps.
 
     Attributes:
@@ -90,7 +90,7 @@ class SamLoss:
             raise InputError(f"loss.resolution={self.resolution}: the side of a grid, such as 256")
 
     def total(self, terms: LossTerms) -> Float[Tensor, ""]:
-        """The weighted sum."""
+        """Return the weighted sum of the terms."""
         return (
             self.mask * terms.mask
             + self.dice * terms.dice
@@ -112,7 +112,7 @@ class SamLoss:
         """Return the terms of one round of prompts.
 
         Args:
-            prediction: Of P objects; logits are brought to the targets' resolution.
+            prediction: Of P objects; logits are resized to the targets' resolution.
             targets: From :meth:`targets`. An object without any pixel is absent: only its object score learns or,
                 where no score is trained, its mask learns to be empty.
         """
@@ -149,7 +149,7 @@ class SamLoss:
         ]
         if len(parts) == 1:
             return self._compare_part(*parts[0])
-        # Each part is made again for its gradient, so that never more than one of them is in memory.
+        # Each part is computed again for its gradient, so that only one of them is in memory at a time.
         run = partial(checkpoint, self._compare_part, use_reentrant=False, preserve_rng_state=False)
         return _Compared(*(torch.cat(values) for values in zip(*(run(*part) for part in parts), strict=True)))
 
@@ -168,7 +168,7 @@ class SamLoss:
     def _focal(self, logits: Float[Tensor, "P M h w"], truth: Float[Tensor, "P M h w"]) -> Float[Tensor, "P M h w"]:
         from torchvision.ops import sigmoid_focal_loss
 
-        if self.focal_gamma == 0 and self.focal_alpha < 0:  # the same, without powers of one
+        if self.focal_gamma == 0 and self.focal_alpha < 0:  # the same value, without powers of one
             return F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
         return sigmoid_focal_loss(logits, truth, self.focal_alpha, self.focal_gamma)
 

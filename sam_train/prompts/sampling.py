@@ -19,9 +19,9 @@ ROUGH_CELLS = 8  # a rough mask is drawn with this many cells along the object's
 def jitter_boxes(
     boxes: Float[Tensor, "P 4"], noise: float, uniform: Float[Tensor, "P 4"], side: int
 ) -> Float[Tensor, "P 4"]:
-    """Each corner moved by up to ``noise`` of the box's width and height, at most :data:`BOX_NOISE_LIMIT`.
+    """Return boxes whose corners moved by up to ``noise`` of width and height, at most :data:`BOX_NOISE_LIMIT`.
 
-    As SAM 2's ``sample_box_points``; corners stay in a frame of this side.
+    SAM 2's ``sample_box_points``; corners stay in a frame of this side.
     """
     extent = (boxes[:, 2:] - boxes[:, :2]) * noise
     reach = extent.clamp(max=BOX_NOISE_LIMIT * side).repeat(1, 2)
@@ -29,7 +29,7 @@ def jitter_boxes(
 
 
 def random_points(masks: Bool[Tensor, "P h w"], uniform: Float[Tensor, "P"]) -> Float[Tensor, "P 2"]:
-    """A pixel of each mask, every one equally likely; (0, 0) where the mask is empty."""
+    """Return a pixel of each mask, every one equally likely; (0, 0) where the mask is empty."""
     row_ends = masks.sum(dim=2).cumsum(dim=1)
     total = row_ends[:, -1]
     # float32 may round u * total up to total itself
@@ -47,7 +47,7 @@ def _first_above(ends: Int[Tensor, "P n"], rank: Int[Tensor, "P"]) -> Int[Tensor
 
 
 def squared_edge_distance(masks: Bool[Tensor, "P h w"]) -> Int[Tensor, "P h w"]:
-    """Squared Euclidean distance of each pixel to the nearest pixel outside its mask; outside the frame is outside.
+    """Return the squared Euclidean distance of each pixel to the nearest pixel outside its mask or the frame.
 
     Exact and separable: along columns first, then along rows the lower envelope of parabolas (Felzenszwalb &
     Huttenlocher 2012), taken as a running minimum over offsets. A row is done once its largest distance is below the
@@ -62,7 +62,7 @@ def squared_edge_distance(masks: Bool[Tensor, "P h w"]) -> Int[Tensor, "P h w"]:
     where = torch.arange(len(rows), device=masks.device)
     some, their_columns = rows.clone(), columns
     while offset < width and len(where):
-        if offset == check_at:  # at 1, 2, 4, 8, ...: looking costs as much as an offset
+        if offset == check_at:  # at 1, 2, 4, 8, ...: this test costs as much as an offset
             unfinished = some.amax(dim=1) > offset * offset
             rows[where] = some
             where, some, their_columns = where[unfinished], some[unfinished], their_columns[unfinished]
@@ -75,7 +75,7 @@ def squared_edge_distance(masks: Bool[Tensor, "P h w"]) -> Int[Tensor, "P h w"]:
 
 
 def _squared_column_distance(masks: Bool[Tensor, "P h w"]) -> Int[Tensor, "P h w"]:
-    """Within each pixel's column; columns without a pixel of the mask, which most are, are passed over."""
+    """Return the squared distance within each column; columns without a pixel of the mask, as most, are skipped."""
     height = masks.shape[1]
     columns = masks.transpose(1, 2)
     occupied = columns.any(dim=2)
@@ -89,7 +89,7 @@ def _squared_column_distance(masks: Bool[Tensor, "P h w"]) -> Int[Tensor, "P h w
 
 
 def interior_points(masks: Bool[Tensor, "P h w"]) -> Float[Tensor, "P 2"]:
-    """The pixel of each mask that is farthest from its edge, the first in reading order of several."""
+    """Return the pixel of each mask that is farthest from its edge, the first in reading order of several."""
     return _peak(squared_edge_distance(masks))[0]
 
 
@@ -104,7 +104,7 @@ def _peak(distance: Int[Tensor, "P h w"]) -> tuple[Float[Tensor, "P 2"], Int[Ten
 def error_centers(
     truth: Bool[Tensor, "P h w"], predicted: Bool[Tensor, "P h w"]
 ) -> tuple[Float[Tensor, "P 2"], Bool[Tensor, "P"]]:
-    """The middle of each prediction's largest error, and whether object was missed there.
+    """Return the middle of each prediction's largest error, and whether object was missed there.
 
     SAM 2's ``sample_one_point_from_error_center``: the point deepest inside the missed or the wrongly taken region,
     whichever is deeper. A perfect prediction gives the corner (0, 0), background.
@@ -121,7 +121,7 @@ def random_error_points(
     inside: Bool[Tensor, "P h w"],
     uniform: Float[Tensor, "P"],
 ) -> tuple[Float[Tensor, "P 2"], Bool[Tensor, "P"]]:
-    """A pixel of each prediction's errors, every one equally likely, and whether object was missed there.
+    """Return a pixel of each prediction's errors, every one equally likely, and whether object was missed there.
 
     SAM 2's ``sample_random_points_from_errors``: where there is no error, one of the background ``inside`` the image.
     """
@@ -139,7 +139,7 @@ def pixels_in_cells(
     stride: int,
     ignored: Bool[Tensor, "P H W"] | None = None,
 ) -> Float[Tensor, "P 2"]:
-    """Return of the stride² pixels of a grid cell the one nearest to its middle that is, or is not, on the object.
+    """Return the pixel nearest to the middle of each grid cell of stride² pixels that is, or is not, on the object.
 
     So a click meets a line of one pixel, too. No pixel that is ``ignored`` is taken; where none is left, the first in
     reading order is.
@@ -161,7 +161,7 @@ def pixels_in_cells(
 
 
 def rough_masks(masks: Bool[Tensor, "P h w"], side: int) -> Float[Tensor, "P 1 side side"]:
-    """Logits of the masks as drawn with a broad brush: right in place and extent, wrong along the edge.
+    """Return logits of the masks as drawn with a broad brush: right in place and extent, wrong along the edge.
 
     Coverage of cells an eighth of the object's size, interpolated, scaled to ± :data:`ROUGH_LOGIT`.
     """

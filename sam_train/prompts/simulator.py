@@ -29,16 +29,16 @@ FIRST_DRAWS = 6  # kind, four box sides, point
 
 @dataclass(frozen=True)
 class PromptSimulator:
-    """What the simulated person does. All randomness comes from the objects' own draws (:attr:`Batch.draws`).
+    """Settings of a simulated person. All randomness comes from the objects' own draws (:attr:`Batch.draws`).
 
     Attributes:
         box: Relative frequency of a box as an object's first prompt.
-        point: Of one click anywhere on the object.
-        center: Of one click in its middle, the point farthest from its edge.
-        mask: Of a rough mask, as an earlier prediction would be.
-        box_noise: How far a box's corners are off, as a fraction of its sides (SAM 2: 0.1).
-        corrections: Rounds of clicks after the first prompt; each sees the logits of the round before.
-        correct_at: Where in the error region a correction lands: any pixel of it, or its middle.
+        point: Relative frequency of one click anywhere on the object.
+        center: Relative frequency of one click in the object's middle, the point farthest from its edge.
+        mask: Relative frequency of a rough mask, like an earlier prediction.
+        box_noise: Largest error of a box's corners, as a fraction of its sides (SAM 2: 0.1).
+        corrections: Number of clicks after the first prompt; each sees the logits of the round before.
+        correct_at: Place of a correction in the region of errors: any pixel (``random``), or its middle (``center``).
     """
 
     box: float = 0.0
@@ -62,16 +62,16 @@ class PromptSimulator:
         return self.box, self.point, self.center, self.mask
 
     def clicks_first(self) -> bool:
-        """Whether the first prompt of some objects is one click."""
+        """Tell whether the first prompt of some objects is one click."""
         return self.point + self.center > 0
 
     def validated_by(self) -> list[str]:
-        """The protocols of :data:`EVALUATION` that ask for what this simulator trains."""
+        """Return the protocols of :data:`EVALUATION` that test what this simulator trains."""
         asked = {"box": self.box, "point": self.point + self.center + self.mask, "clicks": self.corrections}
         return [name for name, weight in asked.items() if weight]
 
     def first(self, batch: Batch) -> Prompts:
-        """Each object's first prompt, of a kind drawn for it alone."""
+        """Return each object's first prompt, of a kind drawn for this object alone."""
         masks, draws = batch.masks, batch.draws
         bounds = torch.tensor(self._frequencies, device=masks.device).cumsum(0) / sum(self._frequencies)
         kind = (draws[:, :1] >= bounds[:-1]).sum(dim=1)
@@ -103,8 +103,8 @@ class PromptSimulator:
         Args:
             batch: The objects' truth.
             prompts: What led to the prediction.
-            prediction: Of several candidates the one the model itself thinks best is corrected.
-            number: Of this correction, from 0.
+            prediction: Of several candidates, the one with the best estimated IoU is corrected.
+            number: Number of this correction, from 0.
         """
         logits = prediction.best().logits.detach()
         stride, grid = _click_grid(batch.masks)
@@ -129,7 +129,7 @@ class PromptSimulator:
 
 
 def is_ambiguous(prompts: Prompts) -> Bool[Tensor, "P"]:
-    """Which objects have a single click and nothing else: those are asked for three candidates, the others for one."""
+    """Return which objects have a single click and nothing else: they get three candidates, the others one."""
     num_points = (prompts.labels != PointLabel.EMPTY).sum(dim=1)
     if prompts.masks is None:
         return num_points == 1
@@ -150,5 +150,5 @@ EVALUATION: dict[str, PromptSimulator] = {
     "point": PromptSimulator(center=1),
     "clicks": PromptSimulator(center=1, corrections=4, correct_at="center"),
 }
-"""The held-out protocols: the tight box, one click in the middle, and five clicks, each after the first in the middle
-of the largest error. None draws at random, so scores repeat whatever the batch size, workers or devices."""
+"""Protocols of evaluation: the tight box, one click in the middle, and five clicks, each after the first in the middle
+of the largest error. None draws at random, so that scores repeat whatever the batch size, workers or devices."""

@@ -107,7 +107,7 @@ def test_splitting_a_batch_changes_nothing(num_objects, split, seed):
         torch.testing.assert_close(sum(getattr(part, name) for part in parts), getattr(whole, name))
 
 
-def test_candidates_that_repeat_the_single_mask_cost_what_it_costs():
+def test_equal_candidates_cost_as_much_as_a_single_one():
     prediction, targets = random_prediction(3, 0)
     single = MaskPrediction(prediction.logits[:, :1], prediction.iou[:, :1])
     thrice = MaskPrediction(single.logits.expand(-1, 3, -1, -1), single.iou.expand(-1, 3))
@@ -118,7 +118,7 @@ def test_candidates_that_repeat_the_single_mask_cost_what_it_costs():
     ("side", "resolution", "expected"),
     [(1024, 256, 256), (512, 256, 256), (256, 256, 256), (320, 256, 320), (64, 256, 64), (64, 32, 32), (64, 1, 16)],
 )
-def test_masks_are_compared_at_the_resolution_asked_for_or_the_inputs_own(side, resolution, expected):
+def test_masks_are_compared_at_the_resolution_of_the_setting_or_of_the_input(side, resolution, expected):
     targets = SamLoss(resolution=resolution).targets(batch_of(torch.ones(1, side, side).bool()))
     assert targets.masks.shape == (1, expected, expected)
     assert targets.counted is None

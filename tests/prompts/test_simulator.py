@@ -44,7 +44,7 @@ def run(batch: Batch, simulator: PromptSimulator) -> Prompts:
 
 
 @pytest.mark.parametrize("simulator", [MIXTURE, replace(MIXTURE, correct_at="center"), *EVALUATION.values()])
-def test_an_objects_prompts_do_not_depend_on_its_neighbours(simulator):
+def test_an_objects_prompts_do_not_depend_on_other_objects(simulator):
     batch = make_batch()
     whole = run(batch, simulator)
     objects = torch.tensor([7, 2, 11])
@@ -167,6 +167,6 @@ def test_only_a_lone_click_is_ambiguous():
 @pytest.mark.parametrize(
     "arguments", [{}, {"box": -1, "point": 1}, {"box": 1, "corrections": 11}, {"box": 1, "correct_at": "edge"}]
 )
-def test_what_makes_no_sense_is_refused(arguments):
+def test_impossible_settings_are_refused(arguments):
     with pytest.raises(InputError, match="prompts"):
         PromptSimulator(**arguments)

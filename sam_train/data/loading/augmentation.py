@@ -25,13 +25,13 @@ class Augmentation:
     """How far a training image may stray from its original.
 
     Attributes:
-        flip: Probability of a mirror image, left-right and, independently, upside down.
+        flip: Probability of mirroring left to right and, independently, upside down.
         zoom: Smallest and largest magnification. Above 1 a part of the image fills the input, below 1 the image lies
             somewhere in an empty frame.
         rotate: Largest rotation either way, in degrees.
         shear: Largest shear either way, in degrees.
-        color: Largest relative change of brightness, contrast and saturation. Hues stay: to turn them takes longer than
-            all else that is done to an image.
+        color: Largest relative change of brightness, contrast and saturation. Hues stay: changing them takes longer
+            than everything else that is done to an image.
     """
 
     flip: float = 0.5
@@ -50,7 +50,7 @@ class Augmentation:
         """Return a variant of the sample at the size of the un-padded part of the input; a function of the seed."""
         has_image = len(sample.image) > 0
         with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)  # not those of GPUs, which would keep it
+            torch.default_generator.manual_seed(seed)  # not the generators of GPUs, which would keep it
             corner, window = self._window(sample.size)
             size = preprocessing.resized_size(window)
             parts: list[Tensor] = [tv_tensors.Mask(_places(size))]
@@ -75,7 +75,7 @@ class Augmentation:
         )
 
     def _window(self, size: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Corner and size of a random window on an image, smaller or larger than it; beyond the edge it is black."""
+        """Return corner and size of a random window, smaller or larger than the image; beyond the image it is black."""
         low, high = (torch.tensor(bound).log() for bound in self.zoom)
         zoom = (low + (high - low) * torch.rand(())).exp().item()
         corner, window = [], []
@@ -109,7 +109,7 @@ def _shift(parts: list[Tensor], distance: float) -> list[Tensor]:
 
 
 def _places(size: Sequence[int]) -> Float[Tensor, "1 h w"]:
-    """Each pixel's number from 1; moved in place of the labels, it is one plane however many those are."""
+    """Return the number of each pixel, counted from 1: one plane to move in place of any number of label planes."""
     num_pixels = size[0] * size[1]
     assert num_pixels <= 2**24, "floating point counts no further"
     return torch.arange(1, num_pixels + 1, dtype=torch.float32).view(1, *size)

@@ -19,9 +19,15 @@ from sam_train.structures import Batch, Sample
 def to_batch(
     sample: Sample, preprocessing: Preprocessing, original_size: tuple[int, int], *draw_parts: object
 ) -> Batch:
-    """A batch of one image, padded to the model's input; ``draw_parts`` are what else its prompts depend on.
+    """Return a batch of one image, padded to the model's input.
 
-    A sample without its image gives a batch without, to which features belong.
+    A sample without its image gives a batch without images, to which features belong.
+
+    Args:
+        sample: At the size of the un-padded part of the input.
+        preprocessing: Of the model.
+        original_size: Height and width of the image before it was resized.
+        draw_parts: What the randomness of prompts depends on beside image and object.
     """
     height, width = sample.size
     side = preprocessing.image_size
@@ -46,7 +52,7 @@ def to_batch(
 
 
 def collate(batches: Sequence[Batch]) -> Batch:
-    """One batch of several, objects packed. All of them have images or none has, and likewise features."""
+    """Return one batch of several, objects packed. All have images or none has, and likewise features."""
     originals = [original for batch in batches for original in batch.originals or ()]
     num_too_small = [number for batch in batches for number in batch.num_too_small or ()]
     counts = [len(batch.ids) for batch in batches]
@@ -70,7 +76,7 @@ def collate(batches: Sequence[Batch]) -> Batch:
 
 
 def _pack_ignore(batches: Sequence[Batch]) -> Tensor | None:
-    """Return what is ignored of all images, nothing of those that do not say; None where none does."""
+    """Return the ignored pixels of all images; None where no batch has any."""
     some = next((batch.ignore for batch in batches if batch.ignore is not None), None)
     if some is None:
         return None
@@ -81,6 +87,6 @@ def _pack_ignore(batches: Sequence[Batch]) -> Tensor | None:
 
 
 def _pack(parts: Sequence[Tensor]) -> Tensor:
-    """The rows of all parts; a loading process writes them straight into the memory it shares with the trainer."""
+    """Return the rows of all parts, in a loading process straight in the memory shared with the trainer."""
     rows = [row for part in parts for row in part]
     return default_collate(rows) if rows else torch.cat(list(parts))

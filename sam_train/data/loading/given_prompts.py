@@ -47,7 +47,7 @@ def from_corners(prompts: Prompts, moved: Float[Tensor, "P N 4 2"], size: tuple[
 
 
 def resize_prompts(prompts: Prompts, preprocessing: Preprocessing, original_size: tuple[int, int]) -> Prompts:
-    """Return prompts in pixels of an image of this height and width as prompts in pixels of the model's input."""
+    """Return prompts in pixels of the model's input for prompts in pixels of an image of this height and width."""
     moved = preprocessing.scale_points(corners(prompts), original_size)
     return from_corners(prompts, moved, preprocessing.resized_size(original_size))
 

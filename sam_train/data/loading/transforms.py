@@ -17,22 +17,22 @@ from sam_train.structures import Sample
 
 
 def resize_image(image: UInt8[Tensor, "3 h w"], preprocessing: Preprocessing) -> Tensor:
-    """The image at the size of the un-padded part of the input, antialiased bilinear.
+    """Return the image at the size of the un-padded part of the input, antialiased bilinear.
 
-    Exactly the official pixels: 8 bit for ``longest_side``, floating point on the 0..255 scale for ``square``.
+    Its pixels are exactly the official ones: 8 bit for ``longest_side``, floating point of 0..255 for ``square``.
     """
     height, width = preprocessing.resized_size((image.shape[-2], image.shape[-1]))
     if preprocessing.resize == "square":
         return TF.resize(image.float(), [height, width], antialias=True)
-    # Pillow as SAM does: torchvision's 8-bit kernel rounds one pixel in 10^5 the other way, 7e-4 in the embedding.
+    # Pillow, as in SAM: torchvision's 8-bit kernel rounds one pixel in 10^5 the other way, 7e-4 in the embedding.
     resized = Image.fromarray(image.permute(1, 2, 0).numpy()).resize((width, height), Image.Resampling.BILINEAR)
     return torch.from_numpy(np.array(resized)).permute(2, 0, 1)
 
 
 def resize_sample(sample: Sample, preprocessing: Preprocessing) -> Sample:
-    """The sample at the size of the un-padded part of the input.
+    """Return the sample at the size of the un-padded part of the input.
 
-    Its image is as the official predictors resize it, but always of 8 bits: up to half a grey level off for ``square``.
+    Its image is resized as by the official predictors, but has 8 bits: up to half a gray level off for ``square``.
     """
     height, width = preprocessing.resized_size(sample.size)
     if len(sample.image):

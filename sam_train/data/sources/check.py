@@ -1,4 +1,4 @@
-"""Everything that is wrong with the data, told at once and before training."""
+"""The check of all data before training, which tells every problem at once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MOST_THREADS = 8  # each may hold a huge image
 
 
 def check_sources(sources: Mapping[Split, ImageSet]) -> None:
-    """Read every image and mask of every split once, and judge what is asked of all by all the answers.
+    """Read every image and mask of every split once, and judge questions about the whole set by all the answers.
 
     Notices that apply are warnings. A progress bar shows on a terminal if the check takes long.
 
@@ -49,7 +49,7 @@ def check_sources(sources: Mapping[Split, ImageSet]) -> None:
 
 
 def _scan(sources: Mapping[Split, ImageSet]) -> Iterator[Problem]:
-    """Yield what every image says. Threads read them, because decoding releases Python's lock."""
+    """Yield the problems of every image. Threads read them, because decoding releases Python's lock."""
     distinct = {id(source): source for source in sources.values()}.values()  # a split may serve twice
     tasks = [
         (source, range(len(source))[first : first + _IMAGES_PER_TASK])
@@ -94,7 +94,7 @@ def _with_progress(tasks: Iterator[list[list[Problem]]], num_images: int) -> Ite
 
 
 def _report(problems: Iterable[Problem], questions: Mapping[str, Sequence[Answer]]) -> str:
-    """Return problems by kind, each remedy once, no kind longer than a screen."""
+    """Return the text of all problems by kind, each remedy once, no kind longer than a screen."""
     kinds: dict[tuple[str, str], list[str]] = defaultdict(list)
     for problem in problems:
         kinds[problem.kind, problem.remedy].append(f"{problem.path}: {problem.found}")

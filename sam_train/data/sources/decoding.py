@@ -1,4 +1,4 @@
-"""From a file to its pixels, or to what is wrong with it."""
+"""Decodes image files of any format, or names what is wrong with them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def decode(path: Path) -> Raster:
     """Read the pixels of an image or a mask, whatever its suffix says.
 
     Raises:
-        FileError: If the file is none, is empty, damaged or too large, or has several pages.
+        FileError: If there is no such file, or if it is empty, damaged or too large, or has several pages.
     """
     if not path.is_file():  # opening a pipe would wait for ever
         raise FileError(Problem("not a file", path, "a broken link, a pipe or gone", "put the file itself there"))
@@ -65,7 +65,7 @@ def _read(file: BinaryIO, path: Path) -> Raster:
     pages = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
     if pages > 1:
         raise FileError(Problem("several pages", path, f"has {pages} pages", "save each page as its own file"))
-    is_16_bit = any(";16" in str(tile[3]) for tile in image.tile)  # told no more once it is loaded
+    is_16_bit = any(";16" in str(tile[3]) for tile in image.tile)  # not known any more after loading
     image.load()
     orientation = image.getexif().get(_ORIENTATION, 1)
     palette = image.getpalette("RGB") if image.mode == "P" else None
@@ -84,7 +84,7 @@ def _read(file: BinaryIO, path: Path) -> Raster:
 
 
 def _webp_is_lossy(file: BinaryIO) -> bool:
-    """Tell from the kind of its first chunk of pixels (RFC 9649, section 2.5)."""
+    """Tell whether a WebP file is lossy, from the kind of its first chunk of pixels (RFC 9649, section 2.5)."""
     file.seek(12)
     while len(head := file.read(8)) == 8:
         if head[:4] in (b"VP8 ", b"VP8L"):

@@ -1,4 +1,4 @@
-"""What is asked of every image of a data set, and judged by all the answers together."""
+"""Questions that are asked of every image of a set and judged by all the answers together."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Answer(Problem):
 
 @dataclass(frozen=True, order=True)
 class Doubt(Answer):
-    """Something that happens, and is a problem where it is the rule: where at least half of the answers are yes."""
+    """A problem only where it is the rule: where at least half of the answers are yes."""
 
 
 @dataclass(frozen=True, order=True)
 class Notice(Answer):
-    """Something that stops nothing and that a person should know."""
+    """Something that a person should know and that stops nothing."""

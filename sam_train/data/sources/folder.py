@@ -23,31 +23,31 @@ _SPLIT_WORDS = ("train", "training", "val", "valid", "validation", "dev", "test"
 
 @dataclass(frozen=True)
 class FolderSource(DataSource):
-    """Images and masks in folders, paired by name; :func:`.pairing.find_pairs` says what is recognized.
+    """Images and masks in folders, paired by name as :func:`.pairing.find_pairs` documents.
 
     Attributes:
         root: The folder that holds all others; nothing outside it is read, except through ``links``.
         images: Folder of the images below ``root``.
         masks: Folder of the masks below ``root``.
-        objects: What a mask file holds. ``labels``: every number but 0 is an object. ``binary``: all that is not 0 is
-            one object. ``components``: likewise, and every connected piece is an object of its own. Pieces that touch
-            at a corner are connected, or a thin slanting line would be as many objects as it has pixels. Where there
-            is one file per object, each file is one object, whatever this says.
+        objects: What a mask file holds. ``labels``: every number but that of background is an object. ``binary``: all
+            numbers but that of background are one object. ``components``: every connected piece of one number is an
+            object. Pixels that touch at a corner are connected, or a thin slanting line would be as many objects as it
+            has pixels. Where there is one file per object, each file is one object, whatever this setting.
         background: The number of background in mask files. It changes places with 0 (of negative numbers all go up).
-            None for 0; where most masks look as if another number were the background, the check asks.
+            None for 0, with a question in the check if most masks look as if another number were the background.
         ignore: Numbers of pixels that are neither object nor background, such as 255 in PASCAL VOC: they count in no
             loss, prompt or score.
-        allow_empty: Whether a mask without objects means that there are none in the image. Such an image gives
-            no prompts and no score. If false, :func:`sam_train.data.sources.check.check_sources` reports it.
+        allow_empty: Whether a mask without objects means that the image has none. Such an image gives no prompts and
+            no score. If false, :func:`sam_train.data.sources.check.check_sources` reports it.
         links: Whether links may lead out of ``root``, as into a store of git-annex or DVC.
-        split: Shares of train, val and test, where nothing else says how to split: no split folders, no
-            ``split_column``, no ``train.txt``, ``val.txt`` or ``test.txt`` in ``root`` (images in none are left out).
-        split_seed: Another seed, another split by shares.
-        split_column: Column of ``root/index.csv`` that says train, val or test.
+        split: Shares of train, val and test, where there are no split folders, no ``split_column`` and no
+            ``train.txt``, ``val.txt`` or ``test.txt`` in ``root`` (images in none of these lists are left out).
+        split_seed: Another seed gives another split by shares.
+        split_column: Column of ``root/index.csv`` that holds train, val or test.
         group_pattern: Regular expression, searched in the image's path below ``images`` without suffix. Its first
             group, or else the whole match, names the patient, slide or video that must not be in two splits.
-        group_column: The same from a column of ``root/index.csv``.
-        check: Whether all files are to be read and checked before training.
+        group_column: Column of ``root/index.csv`` that names the group instead.
+        check: Whether all files are read and checked before training.
     """
 
     root: str
@@ -66,7 +66,7 @@ class FolderSource(DataSource):
     check: bool = True
 
     def splits(self) -> dict[Split, ImageSet]:
-        """The splits that have images, in order of their ids. Files are listed, not opened.
+        """Return the splits that have images, in order of their ids. Files are listed, not opened.
 
         Where no images are left for the test, the validation images serve for it, with a warning.
 
@@ -132,7 +132,7 @@ class FolderSource(DataSource):
 
 
 def _refuse_other_words(root: Path, pairs: Sequence[Pair]) -> None:
-    """Shares would mix what folders such as ``Training`` keep apart."""
+    """Refuse to split by shares where folders such as ``Training`` already keep splits apart."""
     folders = {pair.stem.split("/")[0] for pair in pairs if "/" in pair.stem}
     if words := sorted(folder for folder in folders if folder.casefold() in _SPLIT_WORDS):
         raise InputError(
@@ -143,7 +143,7 @@ def _refuse_other_words(root: Path, pairs: Sequence[Pair]) -> None:
 
 
 def _matches(pattern: str, pairs: Sequence[Pair]) -> list[str]:
-    """The group that the pattern finds in each image's stem."""
+    """Return the group that the pattern finds in each image's stem."""
     try:
         found = [re.search(pattern, pair.stem) for pair in pairs]
     except re.error as error:

@@ -1,4 +1,4 @@
-"""What is wrong, or looks wrong, with an image of a folder and its masks."""
+"""The check of one image of a folder and its masks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sam_train.errors import FileError, Problem
 
 
 def check_pair(pair: Pair, masks: FolderMasks, allow_empty: bool) -> Iterator[Problem]:
-    """Read every file of a pair once and yield what is wrong with it, and what looks as if the set were misread.
+    """Read every file of a pair once; yield its problems, and answers to what is asked of the whole set.
 
     Args:
         pair: The files.

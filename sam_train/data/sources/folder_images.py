@@ -19,7 +19,7 @@ from sam_train.errors import FileError, Problem
 from sam_train.label_planes import pack_masks
 from sam_train.structures import Sample
 
-# By which a copy of a file is recognized: the ends alone of uncompressed images may be nothing but black.
+# Parts of a file by which its copies are recognized: the ends alone of uncompressed images may be all black.
 _PARTS, _BYTES_OF_A_PART = 16, 1 << 14
 
 
@@ -30,10 +30,10 @@ class FolderImages(ImageSet):
     Attributes:
         ids: Per image, its path below the images folder without suffix, after the split's name in split folders.
         pairs: Per image, its files.
-        groups: Per image, what it must not be split from.
+        groups: Per image, the name of its group.
         masks: Reads the masks.
         allow_empty: Whether a mask may be without objects; only :meth:`problems` asks.
-        loose_ends: Problems of the folder that belong to no image; told with the first one.
+        loose_ends: Problems of the folder that belong to no image; returned with those of the first.
     """
 
     ids: Sequence[str]

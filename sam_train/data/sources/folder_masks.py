@@ -1,4 +1,4 @@
-"""The masks of a folder's images, under the settings that say what mask files hold."""
+"""The objects of a folder's images, read as the settings say what mask files hold."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class PairMasks(NamedTuple):
 
 @dataclass(frozen=True)
 class FolderMasks:
-    """Reads the masks of pairs.
+    """Settings of mask files, and what they make of the masks of a pair.
 
     Attributes:
         objects: What a mask file holds, see :class:`sam_train.data.sources.folder.FolderSource`.
-        background: The number of background; None for 0 unless the set looks otherwise, which the check asks about.
+        background: The number of background; None for 0, with a question in the check where that looks wrong.
         ignore: Numbers of pixels that are neither object nor background.
     """
 

@@ -1,4 +1,4 @@
-"""The folders of images and masks, and the image files in them."""
+"""Folders of images and masks, and the image files in them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Masks that mean something else than is read: questions whose answers are judged over the whole set."""
+"""Questions whether masks mean something else than is read; the answers are judged over the whole set."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LARGEST_CLASS = 100  # where VOID is void, the other numbers are classes or a f
 
 
 def in_many_pieces(mask: Counted, path: Path) -> Doubt:
-    """Ask whether numbers stand for classes: at least a quarter of them are many pieces without a main one."""
+    """Ask whether numbers are classes: at least a quarter of them consist of many pieces, none of them the main one."""
     scattered, number, pieces = count_scattered(mask, MANY_PIECES)
     holds = 4 * scattered >= (mask.numbers > 0).sum()
     found = f"{pieces} separate pieces have the same number {number}, so that they count as one object"
@@ -28,7 +28,7 @@ def in_many_pieces(mask: Counted, path: Path) -> Doubt:
 
 
 def background_as_object(mask: Counted, ignored: Bool[np.ndarray, "h w"] | None, path: Path) -> Doubt:
-    """Ask whether the background has a number: one covers most of the image and touches all its sides, or none is 0."""
+    """Ask whether background has a number: one that covers most of the image and touches all sides, or none is 0."""
     pixels, numbers, areas = mask
     sides = (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1])
     around = set.intersection(*(set(np.unique(side).tolist()) for side in sides)) - {0}
@@ -47,7 +47,7 @@ def background_as_object(mask: Counted, ignored: Bool[np.ndarray, "h w"] | None,
 
 
 def void_as_object(mask: Counted, path: Path) -> Doubt:
-    """Ask whether 255 is a rim to be left out: it touches half of the other numbers at least, all of them small."""
+    """Ask whether 255 is a rim to be ignored: it touches at least half of the other numbers, all of them small."""
     others = mask.numbers[(mask.numbers > 0) & (mask.numbers != VOID)]
     holds = VOID in mask.numbers and len(others) > 0 and bool(others.max() <= _LARGEST_CLASS)
     holds = holds and 2 * len(_touching(mask.pixels, VOID)) >= len(others)

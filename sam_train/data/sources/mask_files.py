@@ -4,8 +4,8 @@ A label image gives each pixel the number of its object; palette images give the
 whether the file calls 0 black or white. Only of a palette of two grays the brighter one counts as the object, whichever
 index it has.
 
-Where a mask is a region rather than labels, it may be soft: resized with smoothing, or saved as JPEG. What is at least
-half as bright as its brightest pixel then becomes 255, everything else 0, in any format alike.
+Where a mask is a region rather than labels, it may be soft: resized with smoothing, or saved as JPEG. Pixels at least
+half as bright as the brightest one then become 255, all others 0, in every format alike.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _MOST_IN_BLOCKS, _LEAST_BETWEEN = 0.75, 0.06
 
 
 class Numbers(NamedTuple):
-    """What a mask file says.
+    """The numbers of a mask file, settled by background and ignored numbers.
 
     Attributes:
         pixels: The number of each pixel, 0 for background.
@@ -124,7 +124,7 @@ def _integers(pixels: Shaped[np.ndarray, "h w"]) -> Integer[np.ndarray, "h w"]:
 
 
 def _cut_at_half(pixels: Shaped[np.ndarray, "h w"], path: Path) -> UInt8[np.ndarray, "h w"]:
-    """Return 255 where a soft mask is at least half as bright as it gets, else 0."""
+    """Return 255 where a soft mask is at least half as bright as its brightest pixel, else 0."""
     top = pixels.max()
     if pixels.dtype == np.uint8 and 0 < top < _FAINTEST:
         found = f"is soft, and its brightest pixel has {top} of 255, so that little is left of any outline"

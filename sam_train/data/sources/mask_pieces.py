@@ -1,4 +1,4 @@
-"""Connected pieces of masks. Pixels of one number that share a side or a corner are connected, those of two never."""
+"""Connected pieces of masks: pixels of one number that share a side or a corner. Two numbers never join."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def _regions(
 
     pixels, numbers, _ = mask
     names = {int(number): int(number) for number in numbers}
-    if len(numbers) and numbers[-1] > pixels.size:  # one box a number, not one up to the largest
+    if len(numbers) and numbers[-1] > pixels.size:  # as many boxes as numbers, not as the largest number
         pixels = np.searchsorted(numbers, pixels) + 1
         names = dict(enumerate(numbers.tolist(), start=1))
     wanted = [index for index, name in names.items() if name > 0 and (only is None or name in only)]

@@ -1,4 +1,4 @@
-"""Data of other kinds than folders of images: what they are called, so that a person knows where to go on."""
+"""Recognizes data of other kinds than folders of images, so that a message can name them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-_MOST_FILES = 2000  # looked at: enough to see what a folder is, whatever its size
+_MOST_FILES = 2000  # looked at: enough to recognize a folder of any size
 _HEAD = 1 << 16  # bytes of a JSON file that are looked at, at its beginning and at its end
 
 
@@ -48,7 +48,7 @@ KINDS = (
 
 
 def other_kinds(root: Path) -> str:
-    """Return the end of a message that says what else than images lies below a folder, and what to do; or nothing."""
+    """Return lines for a message that name other kinds of data below a folder and what to do; or an empty text."""
     found: dict[Kind, list[Path]] = defaultdict(list)
     for path in islice(_walk(root), _MOST_FILES):
         if kind := next((kind for kind in KINDS if _is_of(path, kind)), None):

@@ -1,4 +1,4 @@
-"""Which mask files belong to which image of a folder."""
+"""Pairs the image files of a folder with their mask files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Pair:
         masks: One label image, or one binary image per object.
         per_object: Whether they are one per object.
         split: The ready split in whose folder it lies, if the folders are split.
-        problem: Why these files cannot be used; None if nothing speaks against reading them.
+        problem: The reason why these files cannot be used; None if they can be read.
     """
 
     stem: str
@@ -44,7 +44,7 @@ def find_pairs(root: Path, images: str, masks: str, links: bool = False) -> tupl
     """Find all images below ``root``, in the order of their ids, and the problems that belong to no image.
 
     Masks of an image ``a.png`` are the file ``masks/a.*``, or one file per object in ``masks/a/*`` or ``masks/a__*``.
-    Folders may have sub-folders, the same in both. Hidden files and those of other kinds are not looked at.
+    Folders may have sub-folders, the same in both. Hidden files and files of other kinds are skipped.
 
     A ready split is recognized where there is no folder ``root/images`` but one of ``root/train/images``,
     ``root/val/images`` and ``root/test/images``, or where ``root/images`` holds folders of these names.

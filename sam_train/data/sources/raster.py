@@ -1,4 +1,4 @@
-"""The pixels of a file as they are stored, whatever its format."""
+"""Pixels of a file as they are stored, whatever its format."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Mode = Literal["L", "P", "RGB", "CMYK", "YCbCr", "LAB"]
 
 @dataclass(frozen=True)
 class Raster:
-    """The pixels of a file as they are stored, but upright: turned as the EXIF orientation says.
+    """Pixels of a file as they are stored, but upright: turned as the EXIF orientation says.
 
     Attributes:
         pixels: One number a pixel, or several in a last axis, of which the last is transparency if ``has_alpha``.
@@ -22,10 +22,10 @@ class Raster:
         palette: Red, green and blue of each number, where ``mode`` is ``P``; larger numbers are black.
         has_alpha: Whether the last channel is transparency.
         white: The number that stands for white in a gray image of 8 bits or fewer.
-        white_is_zero: Whether the file says that small numbers are bright.
-        is_lossy: Whether numbers may be a little off, as JPEG leaves them.
-        high_bytes: Whether these are the higher bytes of colors of 16 bits.
-        orientation: The EXIF orientation that was found, 1 where there is none.
+        white_is_zero: Whether small numbers are bright.
+        is_lossy: Whether the compression changed numbers, as JPEG does.
+        high_bytes: Whether pixels are the higher bytes of colors of 16 bits.
+        orientation: EXIF orientation of the file, 1 where there is none.
     """
 
     pixels: Shaped[np.ndarray, "h w"] | Shaped[np.ndarray, "h w c"]
@@ -40,13 +40,13 @@ class Raster:
 
     @property
     def channels(self) -> Shaped[np.ndarray, "h w c"]:
-        """The pixels with an axis of channels, transparency left out."""
+        """Pixels with an axis of channels, without transparency."""
         pixels = self.pixels if self.pixels.ndim == 3 else self.pixels[..., None]
         return pixels[..., :-1] if self.has_alpha else pixels
 
 
 def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Return pixels turned as an EXIF orientation (TIFF 6.0, tag 274) says; unknown ones turn nothing."""
+    """Return pixels turned as an EXIF orientation (TIFF 6.0, tag 274) says; unknown values turn nothing."""
     if orientation in (5, 6, 7, 8):
         pixels = pixels.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):

@@ -1,4 +1,4 @@
-"""TIFF files: one picture of any number type, bands and compression, as it is stored."""
+"""Reads TIFF files: one image of any number type, bands and compression, as it is stored."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _ORIENTATION = 274
 
 
 def read_tiff(path: Path) -> Raster:
-    """Read the one page of a TIFF file; copies of it in lower resolution, as pyramids have, do not count.
+    """Read the only page of a TIFF file; copies in lower resolution, as pyramids have, do not count.
 
     Raises:
         FileError: If there are several pages, or bands of which the file does not say what they mean.
@@ -48,7 +48,7 @@ def read_tiff(path: Path) -> Raster:
     """
     import tifffile
 
-    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what is damaged is told by our own errors
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # damage is reported by FileError
     with tifffile.TiffFile(path) as file:
         page = _only_page(file, path)
         mode, has_alpha, extra = _meaning(page, path)
@@ -83,7 +83,7 @@ def read_tiff(path: Path) -> Raster:
 def _only_page(file: TiffFile, path: Path) -> TiffPage:
     pages = cast("Iterable[TiffPage]", file.pages)
     full = list(islice((page for page in pages if not (page.is_reduced or page.is_mask)), 2))
-    stack = (file.imagej_metadata or {}).get("images", 1)  # planes without pages of their own
+    stack = (file.imagej_metadata or {}).get("images", 1)  # planes that have no page of their own
     if len(full) != 1 or stack > 1 or full[0].imagedepth > 1:
         number = max(len(file.pages), stack, *(page.imagedepth for page in full))
         found = f"has {number} pages" if full else f"has {number} pages, all of them previews"

@@ -30,7 +30,7 @@ def two_objects(size: tuple[int, int] = (12, 16)) -> np.ndarray:
 
 
 def png_of_16_bits(path: Path, pixels: np.ndarray) -> Path:
-    """Colour of 16 bits, which Pillow reads but does not write."""
+    """Write a PNG in color of 16 bits, which Pillow reads but does not write."""
     height, width, _ = pixels.shape
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
 

@@ -89,7 +89,7 @@ def test_a_split_that_serves_twice_is_read_once():
     assert source.asked == Counter(range(51))
 
 
-def test_what_two_splits_tell_alike_is_told_once():
+def test_a_problem_of_two_splits_is_told_once():
     assert "torn (1): glue it" in report_of(val=Faulty([torn(0)]), test=Faulty([torn(0)]))
 
 

@@ -119,7 +119,7 @@ def test_an_object_in_a_file_of_its_own_has_the_same_draws_whatever_else_is_read
     assert torch.equal(object_draws("a", last.value)[0], object_draws("a", whole.value)[2])
 
 
-def test_a_copy_is_recognised_and_a_change_of_the_file_noticed(tmp_path):
+def test_a_copy_is_recognized_and_a_change_of_the_file_noticed(tmp_path):
     make_folder(tmp_path / "here")
     shutil.copytree(tmp_path / "here", tmp_path / "there", copy_function=shutil.copyfile)
     here, there = (FolderSource(str(tmp_path / name), **EVERYTHING).splits()["test"] for name in ("here", "there"))
@@ -243,7 +243,7 @@ def test_lists_split_and_select(tmp_path):
     assert split_ids(tmp_path) == {"train": ["p0_0", "p0_1"], "val": ["p1_2"], "test": ["p1_3"]}
 
 
-def test_split_folders_are_recognised(tmp_path):
+def test_split_folders_are_recognized(tmp_path):
     for split in ("train", "val", "test"):
         make_folder(tmp_path / "a" / split, {"1": two_objects()})
         make_folder(tmp_path / "b", {f"{split}/1": two_objects()})

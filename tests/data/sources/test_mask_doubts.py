@@ -86,7 +86,7 @@ def test_a_few_classes_are_asked_about_beside_others_of_one_piece(tmp_path):
     assert "6 separate pieces have the same number 4" in text
 
 
-def test_empty_masks_have_no_say(tmp_path):
+def test_empty_masks_do_not_count_as_answers(tmp_path):
     set_of(tmp_path, lambda labels, seed: classes(labels, seed) * (seed < 3), number=12)
     assert "one number, many pieces (3 of 3)" in refused(tmp_path, allow_empty=True)
 
@@ -205,7 +205,7 @@ def test_images_turned_by_a_tag_that_their_masks_lack_are_told(tmp_path, orienta
         check_sources(splits)
 
 
-def test_images_and_masks_turned_alike_are_not_worth_a_word(tmp_path):
+def test_images_and_masks_turned_alike_give_no_notice(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         check_sources(with_orientation(tmp_path / "a", 3, mask_orientation=3))

@@ -61,7 +61,7 @@ def test_masks_without_images_name_the_annotations_beside_them(tmp_path):
         FolderSource(str(root)).splits()
 
 
-def test_what_is_no_annotation_is_not_worth_a_word(tmp_path):
+def test_files_that_are_no_annotations_are_not_named(tmp_path):
     (tmp_path / "settings.json").write_text('{"images": 3}')
     (tmp_path / "notes").write_bytes(b"short")
     for name in ("pipe", "pipe.json"):

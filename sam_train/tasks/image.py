@@ -113,7 +113,7 @@ class ImageTask(Task):
         return _sum_terms(terms)  # pyright: ignore[reportArgumentType]
 
     def _object_terms(self, features: ImageFeatures, batch: Batch) -> LossTerms:
-        targets = self.loss.targets(batch.masks)
+        targets = self.loss.targets(batch)
         rounds = interact(self.model.decode, features, batch, self.simulator)
         return _sum_terms([self.loss(prediction, targets) for _, prediction in rounds])
 

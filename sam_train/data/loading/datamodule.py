@@ -28,19 +28,19 @@ MOST_ENCODED = 8  # images at once in evaluation: a GPU has enough to do, and ea
 
 @dataclass(frozen=True)
 class Loading:
-    """How images are loaded.
+    """Settings of loading.
 
     Attributes:
-        batch_size: Images a step on each device.
+        batch_size: Images of one step on each device.
         max_objects: Objects of an image that train in one step, chosen anew each epoch; None for as many as the data
             source suggests.
         micro_batch: Images of a batch whose gradient is computed at once; None for all. Fewer take less memory and more
             time, for the same gradient. ``auto`` finds what fits.
         micro_objects: Objects of an image that are decoded at once, likewise.
         min_area: Objects with fewer pixels than this in the model's input are left out, in training and evaluation.
-        max_val_images: During training at most this many of the validation images are looked at, always the same;
-            None for all. The final report is always of all.
-        num_workers: Loading processes of each device; None for as many as there are processors to spare, up to 8.
+        max_val_images: At most this many of the validation images are used during training, always the same; None for
+            all. The final report always uses all.
+        num_workers: Loading processes of each device; None for as many as there are spare processors, up to 8.
         augmentation: Changes to training images; None for none.
     """
 
@@ -62,7 +62,7 @@ class Loading:
             raise InputError(f"loader.max_val_images={self.max_val_images}: at least 1, or null for all")
 
     def workers(self, num_devices: int) -> int:
-        """Loading processes of each of this many devices, all of one machine."""
+        """Return the number of loading processes of each device, where this many devices share the machine."""
         if self.num_workers is not None:
             return self.num_workers
         has_own_share = os.environ.get("SLURM_NTASKS_PER_NODE") == str(num_devices)  # one task of SLURM for each
@@ -93,7 +93,7 @@ class SegmentationData(LightningDataModule):
         self.cache: FeatureReader | None = None
 
     def train_dataloader(self) -> ResumableLoader:
-        """Augmented images, the same stream on any number of devices."""
+        """Return batches of augmented images: the same stream on any number of devices."""
         dataset = self._train_dataset()
         share = Share.own()
         size = self.loading.batch_size
@@ -101,19 +101,19 @@ class SegmentationData(LightningDataModule):
         return ResumableLoader(dataset, batches, **self._options(persistent=True))
 
     def val_dataloader(self) -> BatchLoader:
-        """This device's share of the validation images."""
+        """Return batches of this device's share of the validation images."""
         return self._eval_dataloader(self._val_dataset())
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """From pinned memory without waiting for what the device has still to do."""
+        """Copy from pinned memory without waiting for work that is queued on the device."""
         return batch.to(device, non_blocking=True)
 
     def eval_dataset(self, split: Split) -> EvalDataset:
-        """A split as it is, without augmentation."""
+        """Return a split without augmentation."""
         return EvalDataset(self.splits[split], self.preprocessing, self.loading.min_area)
 
     def eval_dataloader(self, split: Split) -> BatchLoader:
-        """This device's share of a split, for any model."""
+        """Return batches of this device's share of a split."""
         return self._eval_dataloader(self.eval_dataset(split))
 
     def views(self) -> list[Views]:
@@ -122,13 +122,13 @@ class SegmentationData(LightningDataModule):
 
     @property
     def num_encoded(self) -> int:
-        """Images encoded at once where nothing trains: no more than in training, and not many in any case."""
+        """Number of images encoded at once where nothing trains: at most as many as in training, and few anyway."""
         return min(self.loading.batch_size, MOST_ENCODED)
 
     @property
     def num_workers(self) -> int:
-        """Loading processes of this device."""
-        return self.loading.workers(self.trainer.num_devices if self.trainer else 1)  # those of this machine
+        """Number of loading processes of this device."""
+        return self.loading.workers(self.trainer.num_devices if self.trainer else 1)  # the devices of this machine
 
     def _train_dataset(self) -> TrainDataset:
         return TrainDataset(

@@ -1,4 +1,4 @@
-"""Which images come when: the same stream on one process or many, from the start or from the middle."""
+"""Order of the training images: the same stream on one process or many, from the start or from the middle."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class TrainBatches:
         return -(-self.num_images // (self.batch_size * self.world_size))
 
     def __iter__(self) -> Iterator[list[EpochIndex]]:
-        """As many batches as an epoch has, from ``start`` on, so into the next one where an epoch was left early."""
+        """Yield as many batches as an epoch has, from ``start`` on: into the next epoch where one was left early."""
         order: list[int] = []
         for count in range(self.start, self.start + len(self)):
             epoch, number = divmod(count, len(self))

@@ -72,7 +72,9 @@ class Tuning:
                 parameter.requires_grad_(self.encoder == "full" and id(parameter) not in prefix)
             else:
                 part = name.split(".")[0].removeprefix("sam_")
-                parameter.requires_grad_(part == "mask_decoder" or (part == "prompt_encoder" and self.prompt_encoder))
+                trains = {"mask_decoder": True, "prompt_encoder": self.prompt_encoder}
+                # What is in no part is SAM 2's no-memory embedding.
+                parameter.requires_grad_(trains.get(part, self.encoder == "full"))
         if self.encoder == "lora":
             alpha = 2.0 * self.rank if self.alpha is None else self.alpha
             add_lora(model.image_encoder, tuned, self.targets, self.rank, alpha, self.dropout)

@@ -72,6 +72,7 @@ class TestPreset:
             assert prediction.object_score is None
         assert prediction.logits.shape == (5, 3, 4 * side, 4 * side)
         assert prediction.iou.shape == (5, 3)
+        assert prediction.mask_tokens.shape == (5, 3, channels)
 
     def test_weights_of_one_input_size_fit_all(self, preset):
         shapes = [
@@ -128,6 +129,7 @@ class TestPreset:
         for candidate in range(3):
             assert torch.equal(both.logits[~ambiguous, candidate], one.logits[~ambiguous, 0])
             assert torch.equal(both.iou[~ambiguous, candidate], one.iou[~ambiguous, 0])
+            assert torch.equal(both.mask_tokens[~ambiguous, candidate], one.mask_tokens[~ambiguous, 0])
 
     def test_the_gradient_reaches_every_parameter_of_the_image_model(self, model):
         features = model.encode_image(images(3))
@@ -188,12 +190,9 @@ def decode(model, features, prompts, object_image, multimask=True) -> MaskPredic
 
 
 def rows(prediction: MaskPrediction, objects) -> MaskPrediction:
-    score = prediction.object_score
-    return MaskPrediction(
-        prediction.logits[objects], prediction.iou[objects], None if score is None else score[objects]
-    )
+    return prediction._map(lambda tensor: tensor[objects])
 
 
 def assert_equal(one: MaskPrediction, other: MaskPrediction) -> None:
-    for name in ("logits", "iou", "object_score"):
+    for name in ("logits", "iou", "object_score", "mask_tokens"):
         assert_close(getattr(one, name), getattr(other, name), **EXACT, msg=lambda text, name=name: f"{name}: {text}")

@@ -31,6 +31,21 @@ def test_training_mode_changes_no_prediction(model, dynamic_multimask):
 
 
 @torch.no_grad()
+def test_features_are_the_encoder_s_and_decoding_says_that_there_is_no_memory(model):
+    """The same features serve videos, where memory takes the place of the embedding that still images have."""
+    features = model.encode_image(images(3))
+    before = model.decode(features, mixed_prompts(), OBJECT_IMAGE, multimask=True)
+    model.no_mem_embed.add_(1)
+    after = model.encode_image(images(3))
+    shifted = model.decode(features, mixed_prompts(), OBJECT_IMAGE, multimask=True)
+    model.no_mem_embed.sub_(1)
+    assert torch.equal(after.embedding, features.embedding)
+    assert not torch.allclose(before.logits, shifted.logits)
+    embedding = model.image_encoder(images(3))[-1]
+    assert torch.equal(features.embedding, embedding)
+
+
+@torch.no_grad()
 def test_an_object_that_is_not_there_keeps_its_logits(model):
     features = model.encode_image(images(3))
     before = model.decode(features, mixed_prompts(), OBJECT_IMAGE, multimask=True)
@@ -62,3 +77,12 @@ def test_prediction_leaves_unstable_masks_and_decoding_does_not(model):
     assert not is_stable.all()
     expected = torch.where(is_stable[:, None, None, None], single.logits, three.best().logits)
     torch.testing.assert_close(predicted.logits, expected)
+    assert torch.equal(predicted.mask_tokens, single.mask_tokens)  # as official object pointers have it
+
+
+@torch.no_grad()
+def test_the_best_mask_comes_with_its_token(model):
+    prediction = model.decode(model.encode_image(images(3)), mixed_prompts(), OBJECT_IMAGE, multimask=True)
+    best = prediction.best()
+    for number, candidate in enumerate(prediction.iou.argmax(dim=1).tolist()):
+        assert torch.equal(best.mask_tokens[number, 0], prediction.mask_tokens[number, candidate])

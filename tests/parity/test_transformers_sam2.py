@@ -95,12 +95,16 @@ class Pair:
         self.theirs.mask_decoder.dynamic_multimask_via_stability = dynamic
         features = self.ours.encode_image(self.images)
         prediction = self.ours.decode(features, prompts, OBJECT_IMAGE, multimask, dynamic_multimask=dynamic)
+        tokens = []
+        hook = self.theirs.mask_decoder.register_forward_hook(lambda *call: tokens.append(call[-1][2]))
         expected = self.theirs(pixel_values=self.images, multimask_output=multimask, **inputs)
+        hook.remove()
         assert prediction.logits.shape[1] == (3 if multimask else 1)
         assert expected.pred_masks.std() > 0.1  # weights that say nothing would agree on anything
         assert_close(prediction.logits, expected.pred_masks.flatten(0, 1), **TOLERANCE)
         assert_close(prediction.iou, expected.iou_scores.flatten(0, 1), **TOLERANCE)
         assert_close(prediction.object_score, expected.object_score_logits.flatten(), **TOLERANCE)
+        assert_close(prediction.mask_tokens, tokens[0].flatten(0, 1), **TOLERANCE)
 
 
 @pytest.fixture(scope="module", params=CONFIGS)
@@ -138,7 +142,7 @@ def per_image(tensor: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def test_the_image_features(pair):
-    features = pair.ours.encode_image(pair.images)
+    features = pair.ours.without_memory(pair.ours.encode_image(pair.images))
     finest, finer, embedding = pair.theirs.get_image_embeddings(pair.images)
     assert_close(features.embedding, embedding, **TOLERANCE)
     assert_close(features.high_res, (finest, finer), **TOLERANCE)

@@ -40,7 +40,7 @@ def test_gradients_reach_exactly_what_should_train(name, mode):
         if id(parameter) in encoding or part(parameter_name) == "image_encoder":
             expected = mode == "full" or (mode == "lora" and ".lora_" in parameter_name)
         else:
-            expected = part(parameter_name) in ("mask_decoder", "prompt_encoder")
+            expected = part(parameter_name) in ("mask_decoder", "prompt_encoder") or mode == "full"
         assert parameter.requires_grad == expected, parameter_name
         if not expected or id(parameter) in encoding or ".lora_" in parameter_name:  # of prompts only some are given
             assert (parameter.grad is not None) == expected, parameter_name

@@ -113,17 +113,24 @@ class MaskDecoder(nn.Module):
             prompts.target,
         )
         filters, prediction = self._read_tokens(tokens)
-        logits = self._draw_masks(image, _choose(filters, multimask), *finer)
-        return replace(prediction, logits=_from_cells(logits), iou=_choose(prediction.iou, multimask))
+        assert prediction.mask_tokens is not None
+        logits = self._draw_masks(image, choose(filters, multimask), *finer)
+        return replace(
+            prediction,
+            logits=_from_cells(logits),
+            iou=choose(prediction.iou, multimask),
+            mask_tokens=choose(prediction.mask_tokens, multimask),
+        )
 
     def _output_tokens(self) -> Float[Tensor, "t C"]:
         return torch.cat([self.iou_token.weight, self.mask_tokens.weight])
 
     def _read_tokens(self, tokens: Float[Tensor, "P T C"]) -> tuple[Float[Tensor, "P M c"], MaskPrediction]:
         """Each mask token's filter over the upscaled image, and what the tokens say besides masks."""
-        filters = [mlp(tokens[:, 1 + index]) for index, mlp in enumerate(self.output_hypernetworks_mlps)]
+        mask_tokens = tokens[:, 1 : 1 + self.num_mask_tokens]
+        filters = [mlp(mask_tokens[:, index]) for index, mlp in enumerate(self.output_hypernetworks_mlps)]
         iou = self.iou_prediction_head(tokens[:, 0])
-        return torch.stack(filters, dim=1), MaskPrediction(logits=iou[:, :, None, None], iou=iou)
+        return torch.stack(filters, dim=1), MaskPrediction(iou[:, :, None, None], iou, mask_tokens=mask_tokens)
 
     def _draw_masks(
         self, image: Float[Tensor, "P L C"], filters: Float[Tensor, "P M c"], *finer: Tensor
@@ -204,15 +211,17 @@ def _parts(object_image: Int[Tensor, "P"], embedding: Float[Tensor, "B L C"]) ->
 
 def _join(parts: list[MaskPrediction]) -> MaskPrediction:
     scores = [part.object_score for part in parts if part.object_score is not None]
+    mask_tokens = [part.mask_tokens for part in parts if part.mask_tokens is not None]
     return MaskPrediction(
         logits=torch.cat([part.logits for part in parts]),
         iou=torch.cat([part.iou for part in parts]),
         object_score=torch.cat(scores) if scores else None,
+        mask_tokens=torch.cat(mask_tokens),
     )
 
 
-def _choose(of_tokens: Float[Tensor, "P 4 *c"], multimask: bool | Bool[Tensor, "P"] | None) -> Float[Tensor, "P n *c"]:
-    """Of what belongs to each mask token that of the candidates; see :meth:`MaskDecoder.forward`."""
+def choose(of_tokens: Float[Tensor, "P 4 *c"], multimask: bool | Bool[Tensor, "P"] | None) -> Float[Tensor, "P n *c"]:
+    """Return the candidates' share of what belongs to the four mask tokens; see :meth:`MaskDecoder.forward`."""
     if multimask is None:
         return of_tokens
     single, multiple = of_tokens[:, :1], of_tokens[:, 1:]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from sam_train.models.layers import MLP
 from sam_train.models.prompt_encoder import PromptEmbeddings
-from sam_train.models.sam.mask_decoder import MaskDecoder
+from sam_train.models.sam.mask_decoder import MaskDecoder, choose
 from sam_train.models.two_way_transformer import TwoWayTransformer
 from sam_train.structures import ImageFeatures, MaskPrediction
 
@@ -46,6 +46,7 @@ class Sam2MaskDecoder(MaskDecoder):
         if not dynamic_multimask or multimask is True:
             return super().forward(features, position, prompts, object_image, multimask)
         tokens = self.predict_tokens(features, position, prompts, object_image)
+        assert tokens.mask_tokens is not None
         single = prefer_stable(tokens)
         if multimask is False:
             return single
@@ -53,6 +54,7 @@ class Sam2MaskDecoder(MaskDecoder):
             tokens,
             logits=torch.where(multimask[:, None, None, None], tokens.logits[:, 1:], single.logits),
             iou=torch.where(multimask[:, None], tokens.iou[:, 1:], single.iou),
+            mask_tokens=choose(tokens.mask_tokens, multimask),
         )
 
     def _output_tokens(self) -> Float[Tensor, "t C"]:
@@ -65,13 +67,18 @@ class Sam2MaskDecoder(MaskDecoder):
 
 
 def prefer_stable(tokens: MaskPrediction) -> MaskPrediction:
-    """From the masks of all four tokens to one each: the single mask if it is stable, else the best of the three."""
-    single, best = tokens.logits[:, :1], replace(tokens, logits=tokens.logits[:, 1:], iou=tokens.iou[:, 1:]).best()
+    """Return one mask per object from those of all four tokens: the single one if stable, else the best of the three.
+
+    The mask token stays that of the single mask, as in the official code: SAM 2 tracks after several clicks, so these
+    are the tokens that its object pointers were trained on.
+    """
+    single, best = tokens.logits[:, :1], MaskPrediction(tokens.logits[:, 1:], tokens.iou[:, 1:]).best()
     stable = stability(single) >= STABILITY_THRESHOLD
     return replace(
         tokens,
         logits=torch.where(stable[..., None, None], single, best.logits),
         iou=torch.where(stable, tokens.iou[:, :1], best.iou),
+        mask_tokens=None if tokens.mask_tokens is None else tokens.mask_tokens[:, :1],
     )
 
 

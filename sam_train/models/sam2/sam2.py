@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -68,11 +68,10 @@ class Sam2(PromptableModel):
         nn.init.trunc_normal_(self.no_mem_embed, std=0.02)
 
     def encoding_parameters(self) -> Iterator[nn.Parameter]:
-        """The image encoder's, and what :meth:`as_features` takes from elsewhere."""
+        """Yield the image encoder's parameters and those of the two decoder layers that :meth:`as_features` uses."""
         decoder = self.sam_mask_decoder
         for part in (self.image_encoder, decoder.conv_s0, decoder.conv_s1):
             yield from part.parameters()
-        yield self.no_mem_embed
 
     @property
     def unused_shapes(self) -> Shapes:
@@ -85,17 +84,18 @@ class Sam2(PromptableModel):
         return self.config.preprocessing
 
     def as_features(self, encoded: tuple[Float[Tensor, "B C _ _"], ...]) -> ImageFeatures:
-        """The embedding and the finer maps.
+        """Return the embedding, before any memory, and the finer maps.
 
-        The finer ones come through the mask decoder's ``conv_s0`` and ``conv_s1``: an eighth and a quarter of the
-        channels are all that decoding reads. A single image has no memory, and its embedding says so.
+        The finer maps come through the mask decoder's ``conv_s0`` and ``conv_s1``: an eighth and a quarter of the
+        channels are all that decoding reads.
         """
         finest, finer, embedding = encoded
         decoder = self.sam_mask_decoder
-        return ImageFeatures(
-            embedding=embedding + self.no_mem_embed.view(1, -1, 1, 1),
-            high_res=(decoder.conv_s0(finest), decoder.conv_s1(finer)),
-        )
+        return ImageFeatures(embedding, high_res=(decoder.conv_s0(finest), decoder.conv_s1(finer)))
+
+    def without_memory(self, features: ImageFeatures) -> ImageFeatures:
+        """Return features of still images as the mask decoder reads them: the learned no-memory embedding is added."""
+        return replace(features, embedding=features.embedding + self.no_mem_embed.view(1, -1, 1, 1))
 
     def decode(
         self,
@@ -121,7 +121,7 @@ class Sam2(PromptableModel):
                 it; without effect on ``multimask``.
         """
         return self.sam_mask_decoder(
-            features,
+            self.without_memory(features),
             self.sam_prompt_encoder.dense_position(),
             self.sam_prompt_encoder(prompts),
             object_image,

@@ -77,18 +77,17 @@ def peer(model: str) -> nn.Module:
     """The transformers model with the weights that :func:`ours` draws."""
     import transformers
 
-    from sam_train.checkpoints.huggingface import to_huggingface
-    from sam_train.checkpoints.huggingface_sam import SAM_RENAMES
-    from sam_train.checkpoints.huggingface_sam2 import SAM2_RENAMES
+    from sam_train.checkpoints.huggingface import layout_of, to_huggingface
 
     torch.manual_seed(0)
-    weights = build_model(model).state_dict()
+    own = build_model(model)
+    layout = layout_of(own)
+    assert layout is not None
     if model.startswith("sam2"):
-        decoder, renames = transformers.Sam2Model(transformers.Sam2Config()), SAM2_RENAMES
+        decoder = transformers.Sam2Model(transformers.Sam2Config())
     else:
-        config = transformers.SamConfig(mask_decoder_config={"layer_norm_eps": 1e-5})
-        decoder, renames = transformers.SamModel(config), SAM_RENAMES
-    converted = to_huggingface(weights, renames, stores_copies=True)
+        decoder = transformers.SamModel(transformers.SamConfig(mask_decoder_config={"layer_norm_eps": 1e-5}))
+    converted = to_huggingface(own.state_dict(), layout.renames, stores_copies=True)
     decoder.load_state_dict({name: value for name, value in converted.items() if name in decoder.state_dict()})
     return decoder
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from sam_train.checkpoints.huggingface import layout_of, to_huggingface
+from sam_train.checkpoints.huggingface import huggingface_names, layout_of, to_huggingface
 from sam_train.checkpoints.writing import json_writer, write_files
 from sam_train.errors import InputError
 from sam_train.models import ImageModel
@@ -48,7 +48,7 @@ def save_adapters(model: ImageModel, path: str | Path) -> None:
     trained = [name for name, value in model.named_parameters() if value.requires_grad and id(value) not in in_encoder]
     parts = sorted({_top(name) for name in trained})
     wholes = to_huggingface({name: state[name] for name in state if _top(name) in parts}, layout.renames, True)
-    modules = [part.removeprefix("sam_") for part in parts]
+    modules = [huggingface_names(part, layout.renames)[0] for part in parts]
     tensors = to_huggingface(adapters, layout.renames, False)
     targets = sorted({name.split(".lora_")[0] for name in tensors})
     tensors |= {name: tensor for name, tensor in wholes.items() if _top(name) in modules}

@@ -24,8 +24,6 @@ from sam_train.checkpoints.report import Mismatch, group_names, guess
 from sam_train.checkpoints.writing import Write, json_writer, write_files
 from sam_train.errors import InputError
 from sam_train.models import ImageModel
-from sam_train.models.sam.sam import Sam
-from sam_train.models.sam2.sam2 import Sam2
 
 Format = Literal["meta", "huggingface"]
 
@@ -78,7 +76,7 @@ def _match(
     if is_huggingface(weights):
         state, unexpected = from_huggingface(weights, own, layout.renames if layout else {})
         if layout and checkpoint.config:
-            differences = config_differences(checkpoint.config, layout.config(model))
+            differences = config_differences(checkpoint.config, layout.config)
     else:
         state = {name: tensor for name, tensor in weights.items() if name in own}
         unexpected = [name for name in weights if name not in own and name not in EXTRAS]
@@ -93,8 +91,8 @@ def _match(
         if tensor.shape != own[name].shape and tensor.shape not in tables.get(name, ())
     }
     remedy = ""
-    if misshaped and misshaped.keys() <= tables.keys() and not (missing or unexpected or differences):
-        size = table_input_size(model, state)
+    only_tables = misshaped.keys() <= tables.keys() and not (missing or unexpected or differences)
+    if misshaped and only_tables and (size := table_input_size(model, state)):
         remedy = f"Its position tables are for an input of {size} pixels: use model.image_size={size}."
     return state, Mismatch(missing, unexpected, misshaped, differences, remedy)
 
@@ -144,7 +142,7 @@ def _save_official(model: ImageModel, state: Mapping[str, Tensor], file: Path) -
 
 def _check_names(model: ImageModel, state: Mapping[str, Tensor]) -> None:
     with torch.device("meta"):
-        plain = (Sam2(model.config) if isinstance(model, Sam2) else Sam(model.config)).state_dict()
+        plain = model.config.build().state_dict()
     wrong = group_names(plain.keys() ^ state.keys())
     if wrong:
         raise InputError(
@@ -157,8 +155,8 @@ def _huggingface_files(model: ImageModel, state: dict[str, Tensor]) -> dict[str,
     layout = layout_of(model)
     if layout is None:
         raise InputError(
-            "format='huggingface': transformers has no SAM with this image encoder (TinyViT, as in MobileSAM); use "
-            "format='meta'"
+            f"format='huggingface': transformers has no {type(model).__name__} with the image encoder "
+            f"{type(model.image_encoder).__name__}; use format='meta'"
         )
     unused = {name for name, _ in model.unused_shapes}
     has_unused = any(state[name].any() for name in unused)
@@ -169,6 +167,6 @@ def _huggingface_files(model: ImageModel, state: dict[str, Tensor]) -> dict[str,
     dtype = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
     return {
         "model.safetensors": lambda file: save_file(tensors, file, metadata={"format": "pt"}),
-        **{name: json_writer(content) for name, content in layout.processors(model).items()},
-        "config.json": json_writer(config(model) | {"dtype": dtype}),
+        **{name: json_writer(content) for name, content in layout.processors.items()},
+        "config.json": json_writer({**config, "dtype": dtype}),
     }

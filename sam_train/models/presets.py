@@ -86,7 +86,7 @@ PRESETS: Mapping[str, ModelConfig] = MappingProxyType(
 
 
 def build_model(preset: str, image_size: int | None = None) -> ImageModel:
-    """A model by name, with fresh random weights.
+    """Return a model by name, with fresh random weights.
 
     Args:
         preset: A key of :data:`PRESETS`.
@@ -105,4 +105,4 @@ def build_model(preset: str, image_size: int | None = None) -> ImageModel:
         if image_size < step or image_size % step:
             raise InputError(f"image_size={image_size}: {preset} takes multiples of {step}, such as 256, 512 or 1024")
         config = replace(config, preprocessing=replace(config.preprocessing, image_size=image_size))
-    return Sam(config) if isinstance(config, SamConfig) else Sam2(config)
+    return config.build()

@@ -67,14 +67,12 @@ class Tuning:
         last = {id(parameter) for module in tuned for parameter in module.parameters(recurse=False)}
         prefix = {id(parameter) for parameter in model.image_encoder.parameters()} - last
         encoding = {id(parameter) for parameter in model.encoding_parameters()}
-        for name, parameter in model.named_parameters():
+        model.requires_grad_(self.encoder == "full")  # also of what is in no part: SAM 2's no-memory embedding
+        model.parts.prompt_encoder.requires_grad_(self.prompt_encoder)
+        model.parts.mask_decoder.requires_grad_(True)
+        for parameter in model.parameters():
             if id(parameter) in encoding:
                 parameter.requires_grad_(self.encoder == "full" and id(parameter) not in prefix)
-            else:
-                part = name.split(".")[0].removeprefix("sam_")
-                trains = {"mask_decoder": True, "prompt_encoder": self.prompt_encoder}
-                # What is in no part is SAM 2's no-memory embedding.
-                parameter.requires_grad_(trains.get(part, self.encoder == "full"))
         if self.encoder == "lora":
             alpha = 2.0 * self.rank if self.alpha is None else self.alpha
             add_lora(model.image_encoder, tuned, self.targets, self.rank, alpha, self.dropout)
@@ -130,5 +128,5 @@ def _alike(layers: Mapping[str, nn.Module]) -> dict[str, list[nn.Module]]:
     """Layers of the same name in different blocks."""
     kinds: dict[str, list[nn.Module]] = {}
     for name, layer in layers.items():
-        kinds.setdefault(re.sub(r"((?:blocks|layers)\.)\d+", r"\1*", name), []).append(layer)
+        kinds.setdefault(re.sub(r"(?<=\.)\d+(?=\.)", "*", name), []).append(layer)
     return kinds

@@ -9,7 +9,6 @@ from transformers import SamConfig, SamModel, SamProcessor
 
 from sam_train.checkpoints import load_checkpoint, save_checkpoint
 from sam_train.checkpoints.huggingface import from_huggingface, huggingface_names, layout_of, to_huggingface
-from sam_train.checkpoints.huggingface_sam import SAM_RENAMES
 from sam_train.models import build_model
 from sam_train.structures import Prompts
 from tests.checkpoints.tiny import CONFIG, at_size, build, randomize, same_weights
@@ -24,8 +23,10 @@ TRANSFORMERS_OWN = {"transformers_version", "initializer_range", "tie_word_embed
 @pytest.mark.parametrize("preset", ["sam_vit_b", "sam_vit_l", "sam_vit_h"])
 def test_every_official_name_becomes_the_one_the_fixtures_found(preset):
     expected = json.loads((ROOT / preset / "hf_key_map.json").read_text())["map"]
+    with torch.device("meta"):
+        renames = layout_of(build_model(preset)).renames
     for name, theirs in expected.items():
-        found = huggingface_names(name, SAM_RENAMES)
+        found = huggingface_names(name, renames)
         assert found == (tuple(theirs["to"]) if isinstance(theirs, dict) else (theirs,))
 
 
@@ -33,9 +34,9 @@ def test_every_official_name_becomes_the_one_the_fixtures_found(preset):
 def test_names_and_shapes_are_those_of_the_model_transformers_builds_from_our_config(preset):
     with torch.device("meta"):
         ours = build_model(preset)
-        theirs = SamModel(SamConfig(**layout_of(ours).config(ours))).state_dict()
+        theirs = SamModel(SamConfig(**layout_of(ours).config)).state_dict()
     shared = theirs.pop("prompt_encoder.shared_embedding.positional_embedding")
-    converted = to_huggingface(ours.state_dict(), SAM_RENAMES, stores_copies=False)
+    converted = to_huggingface(ours.state_dict(), layout_of(ours).renames, stores_copies=False)
     assert {name: tensor.shape for name, tensor in converted.items()} == {
         n: tensor.shape for n, tensor in theirs.items()
     }
@@ -126,11 +127,11 @@ def test_rows_of_a_stacked_table_go_there_and_back(stores_copies):
 
 
 def test_weights_that_transformers_trained_arrive_in_our_model(tmp_path):
-    theirs = SamModel(SamConfig(**layout_of(build()).config(build())))
+    theirs = SamModel(SamConfig(**layout_of(build()).config))
     randomize(theirs, seed=3)
     theirs.save_pretrained(tmp_path)
     ours = build()
     load_checkpoint(ours, tmp_path)
     tensors = theirs.state_dict()
     for name, tensor in ours.state_dict().items():
-        assert torch.equal(tensor, tensors[huggingface_names(name, SAM_RENAMES)[0]])
+        assert torch.equal(tensor, tensors[huggingface_names(name, layout_of(ours).renames)[0]])

@@ -10,7 +10,6 @@ from transformers import Sam2Config, Sam2Model, Sam2Processor, Sam2VideoConfig, 
 
 from sam_train.checkpoints import load_checkpoint, save_checkpoint
 from sam_train.checkpoints.huggingface import config_differences, huggingface_names, layout_of, to_huggingface
-from sam_train.checkpoints.huggingface_sam2 import SAM2_RENAMES
 from sam_train.errors import InputError
 from sam_train.models import PRESETS, build_model
 from sam_train.structures import Prompts
@@ -39,13 +38,13 @@ def test_names_and_shapes_are_those_of_the_models_transformers_builds_from_our_c
     with torch.device("meta"):
         ours = build_model(preset)
         layout, unused = layout_of(ours), dict(ours.unused_shapes)
-        video = Sam2VideoModel(Sam2VideoConfig(**layout.config(ours))).state_dict()
-        image = Sam2Model(Sam2Config(**layout.image_config(ours))).state_dict()
+        video = Sam2VideoModel(Sam2VideoConfig(**layout.config)).state_dict()
+        image = Sam2Model(Sam2Config(**layout.image_config)).state_dict()
     state = ours.state_dict()
     needed = {name: tensor for name, tensor in state.items() if name not in unused}
     for own, theirs in ((state, video), (needed, image)):
         converted = {
-            name: tensor.shape for name, tensor in to_huggingface(own, SAM2_RENAMES, stores_copies=True).items()
+            name: tensor.shape for name, tensor in to_huggingface(own, layout.renames, stores_copies=True).items()
         }
         assert converted == {name: tensor.shape for name, tensor in theirs.items()}
 
@@ -86,14 +85,14 @@ def test_the_memory_s_weights_arrive_under_the_names_transformers_has_for_them(c
     save_checkpoint(ours, tmp_path, "huggingface")
     theirs = Sam2VideoModel.from_pretrained(tmp_path).state_dict()
     for name, _ in ours.unused_shapes:
-        (expected,) = huggingface_names(name, SAM2_RENAMES)
+        (expected,) = huggingface_names(name, layout_of(ours).renames)
         assert torch.equal(ours.state_dict()[name], theirs[expected])
 
 
 @VERSIONS
 def test_what_transformers_trained_comes_back_and_is_saved_as_it_would(config, tmp_path):
     model = build(config)
-    theirs = Sam2VideoModel(Sam2VideoConfig(**layout_of(model).config(model)))
+    theirs = Sam2VideoModel(Sam2VideoConfig(**layout_of(model).config))
     randomize(theirs, seed=3)
     theirs.state_dict()[COPY].copy_(theirs.shared_image_embedding.positional_embedding)
     theirs.save_pretrained(tmp_path / "theirs")
@@ -112,7 +111,7 @@ def test_what_transformers_trained_comes_back_and_is_saved_as_it_would(config, t
 def test_an_image_model_without_memory_is_read_and_stays_one(tmp_path):
     """The memory that was there before belonged to other weights."""
     saved, loaded = without_memory(), build(seed=1, config=SAM2_CONFIG)
-    theirs = Sam2Model(Sam2Config(**layout_of(saved).image_config(saved)))
+    theirs = Sam2Model(Sam2Config(**layout_of(saved).image_config))
     randomize(theirs, seed=3)
     theirs.state_dict()[COPY].copy_(theirs.shared_image_embedding.positional_embedding)
     theirs.save_pretrained(tmp_path / "theirs")
@@ -154,9 +153,9 @@ def test_what_transformers_builds_from_sam2_nano_has_its_names_and_shapes():
     with torch.device("meta"):
         ours = build_model("sam2_nano")
         layout = layout_of(ours)
-        assert layout.config(ours) == layout.image_config(ours)
-        theirs = Sam2Model(Sam2Config(**layout.config(ours))).state_dict()
-    converted = to_huggingface(ours.state_dict(), SAM2_RENAMES, stores_copies=True)
+        assert layout.config == layout.image_config
+        theirs = Sam2Model(Sam2Config(**layout.config)).state_dict()
+    converted = to_huggingface(ours.state_dict(), layout.renames, stores_copies=True)
     assert {name: tensor.shape for name, tensor in converted.items()} == {
         name: tensor.shape for name, tensor in theirs.items()
     }
@@ -209,7 +208,7 @@ def test_the_saved_processor_prepares_images_and_boxes_as_the_model_was_trained(
 def test_configs_as_transformers_own_conversion_writes_them_fit(preset):
     """It gives the heads of each stage, and leaves the nested number that nothing reads at its default."""
     with torch.device("meta"):
-        ours = layout_of(build_model(preset)).config(build_model(preset))
+        ours = layout_of(build_model(preset)).config
     theirs = Sam2VideoConfig(**ours).to_dict()
     theirs["vision_config"]["backbone_config"]["num_attention_heads"] = 1
     assert config_differences(theirs, ours) == []

@@ -49,7 +49,7 @@ def randomize(model: torch.nn.Module, seed: int = 0) -> None:
 
 
 def build(config: SamConfig | Sam2Config = CONFIG, seed: int = 0) -> Sam | Sam2:
-    model = (Sam2(config) if isinstance(config, Sam2Config) else Sam(config)).eval()
+    model = config.build().eval()
     randomize(model, seed)
     return model
 

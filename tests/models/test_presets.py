@@ -10,7 +10,7 @@ from torch.testing import assert_close
 from sam_train.models import PRESETS, build_model
 from sam_train.models.sam2.sam2 import Sam2
 from sam_train.structures import ImageFeatures, MaskPrediction, PointLabel, Prompts
-from tests.models.zoo import alone, build, choose, images, light_config, light_model, mixed_prompts
+from tests.models.zoo import alone, choose, images, light_config, light_model, mixed_prompts
 from tests.parity.reference import ROOT, needs_reference
 
 OBJECT_IMAGE = torch.tensor([0, 0, 1, 1, 1, 2])
@@ -57,7 +57,7 @@ class TestPreset:
     def test_shapes(self, preset, image_size):
         channels, side = PRESETS[preset].dim, image_size // 16
         with torch.device("meta"):
-            model = build(light_config(preset, image_size))
+            model = light_config(preset, image_size).build()
             features = model.encode_image(torch.zeros(2, 3, image_size, image_size))
             prompts = Prompts(torch.zeros(5, 3, 2), torch.zeros(5, 3, dtype=torch.long))
             prediction = model.decode(features, prompts, torch.zeros(5, dtype=torch.long), multimask=True)

@@ -5,10 +5,8 @@ from dataclasses import replace
 import torch
 
 from sam_train.models import PRESETS, ImageModel, ModelConfig
-from sam_train.models.sam.sam import Sam, SamConfig
 from sam_train.models.sam.tiny_vit import TinyViTConfig
 from sam_train.models.sam2.hiera import HieraConfig
-from sam_train.models.sam2.sam2 import Sam2
 from sam_train.structures import PointLabel, Prompts
 
 IMAGE_SIZE = 64
@@ -27,15 +25,11 @@ def light_config(preset: str, image_size: int = IMAGE_SIZE) -> ModelConfig:
     return replace(config, encoder=encoder, preprocessing=replace(config.preprocessing, image_size=image_size))
 
 
-def build(config: ModelConfig) -> ImageModel:
-    return Sam(config) if isinstance(config, SamConfig) else Sam2(config)
-
-
 @torch.no_grad()
 def light_model(preset: str) -> ImageModel:
     """In evaluation mode and double precision, with weights none of which is without effect."""
     torch.manual_seed(0)
-    model = build(light_config(preset))
+    model = light_config(preset).build()
     for parameter in model.parameters():
         parameter.add_(torch.randn_like(parameter), alpha=0.05)
     for name, buffer in model.named_buffers():

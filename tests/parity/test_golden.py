@@ -221,11 +221,7 @@ def check_tokens(golden: Golden, name: str) -> None:
     weights, stored = case.get("weights"), case["outputs"]
     golden.load(weights)
     model = golden.model
-    encoder, decoder = (
-        (model.sam_prompt_encoder, model.sam_mask_decoder)
-        if isinstance(model, Sam2)
-        else (model.prompt_encoder, model.mask_decoder)
-    )
+    _, encoder, decoder = model.parts
     prompts = encoder(prompts_of(golden, case))
     sparse, tolerance = prompts.tokens[prompts.attend][None], golden.tolerance("sparse", weights)
     check(sparse, stored["sparse_prompt_embeddings"], golden, tolerance)

@@ -5,8 +5,7 @@ import torch
 import transformers
 from torch.testing import assert_close
 
-from sam_train.checkpoints.huggingface import from_huggingface
-from sam_train.checkpoints.huggingface_sam import SAM_RENAMES
+from sam_train.checkpoints.huggingface import from_huggingface, layout_of
 from sam_train.models.sam.sam import Sam
 from sam_train.structures import Prompts
 from tests.checkpoints.tiny import randomize
@@ -27,7 +26,7 @@ def test_attention_similarity_and_target_embedding(config, guided, prompted):
     shared = theirs.shared_image_embedding.positional_embedding  # one matrix under two names
     theirs.prompt_encoder.shared_embedding.positional_embedding.copy_(shared)
     ours = Sam(config).double().eval()
-    ours.load_state_dict(from_huggingface(theirs.state_dict(), ours.state_dict(), SAM_RENAMES)[0])
+    ours.load_state_dict(from_huggingface(theirs.state_dict(), ours.state_dict(), layout_of(ours).renames)[0])
 
     generator = torch.Generator().manual_seed(9)
     side, grid = config.preprocessing.image_size, config.preprocessing.image_size // config.encoder.patch_size

@@ -34,6 +34,15 @@ def test_rates_fall_from_the_last_block_down_to_the_patches(name):
     assert {lr for key, lr in encoder if ".neck." in key} == {1.0}
 
 
+@pytest.mark.parametrize("name", PRESETS)
+def test_layer_groups_hold_every_parameter_of_the_image_encoder_once(name):
+    with torch.device("meta"):
+        encoder = build_model(name).image_encoder
+    grouped = [id(parameter) for group in encoder.layer_groups() for parameter in group]
+    assert len(grouped) == len(set(grouped))
+    assert set(grouped) == {id(parameter) for parameter in encoder.parameters()}
+
+
 def test_what_reduces_a_stage_at_its_end_comes_after_its_blocks():
     with torch.device("meta"):
         found = rates(build_model("mobile_sam"), Optimization(lr=1.0, layer_decay=0.5))

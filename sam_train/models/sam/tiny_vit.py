@@ -41,25 +41,17 @@ class TinyViTConfig:
     num_classes: int = 1000
 
     @property
-    def unused_shapes(self) -> Shapes:
-        """Of what is left of the pretraining on ImageNet: in the checkpoints, never used."""
-        if not self.num_classes:
-            return ()
-        dim = self.embed_dims[-1]
-        return *linear_shapes("norm_head", dim), *linear_shapes("head", self.num_classes, dim)
-
-    @property
     def stride(self) -> int:
         """Pixels of the input per cell of the embedding."""
         return 4 * self.patch_size
 
     @property
     def size_multiple(self) -> int:
-        """Input sides are multiples of this."""
+        """Number of pixels that the input's side must be a multiple of."""
         return self.stride
 
     def build(self, out_channels: int) -> TinyViT:
-        """The encoder, with fresh weights."""
+        """Return the encoder with fresh weights."""
         return TinyViT(self, out_channels)
 
 
@@ -165,8 +157,12 @@ class TinyViTBlock(EncoderBlock):
         self.mlp = MLP(dim)
         self.local_conv = ConvNorm(dim, dim, 3, depthwise=True)
 
+    def attention_layers(self) -> list[nn.Module]:
+        """Return the projections before and after attention."""
+        return [self.attn.qkv, self.attn.proj]
+
     def transform(self, x: Float[Tensor, "B C h w"]) -> Float[Tensor, "B C h w"]:
-        """The map after the block."""
+        """Return the map after the block."""
         x = x.permute(0, 2, 3, 1)
         # Padded before the attention normalises: the padding takes part in it as the norm's bias.
         windows = self.attn(partition_windows(x, self.window_size))
@@ -197,7 +193,7 @@ class TinyViT(StagedEncoder):
         self.config = config
         self.patch_embed = PatchEmbed(config.embed_dims[0], config.patch_size)
         self.layers = nn.ModuleList(self._stage(index) for index in range(4))
-        hold_unused_weights(self, config.unused_shapes)
+        hold_unused_weights(self, self.unused_shapes)
         self.apply(_initialize)
         self.neck = image_neck(config.embed_dims[-1], out_channels)
 
@@ -223,8 +219,24 @@ class TinyViT(StagedEncoder):
         return (self.patch_embed(images),)
 
     def finish(self, maps: Maps) -> Float[Tensor, "B C h w"]:
-        """The embedding of the images."""
+        """Return the embedding of the images."""
         return self.neck(maps[-1])
+
+    @property
+    def unused_shapes(self) -> Shapes:
+        """Names and shapes of the classifier of the pretraining on ImageNet, which checkpoints still hold."""
+        if not self.config.num_classes:
+            return ()
+        dim = self.config.embed_dims[-1]
+        return *linear_shapes("norm_head", dim), *linear_shapes("head", self.config.num_classes, dim)
+
+    def layer_groups(self) -> list[list[nn.Parameter]]:
+        """Return patches, each block and each step between stages, and the neck with the last block."""
+        return self._group_by_step(self.patch_embed.parameters(), self.neck)
+
+    def undecayed_parameters(self) -> list[nn.Parameter]:
+        """Return the tables of positions."""
+        return [module.attention_biases for module in self.modules() if isinstance(module, BiasedAttention)]
 
 
 def _initialize(module: nn.Module) -> None:

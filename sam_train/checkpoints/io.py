@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from sam_train.checkpoints.foreign import recognize
 from sam_train.checkpoints.huggingface import (
     config_differences,
     from_huggingface,
@@ -54,10 +55,12 @@ def load_checkpoint(model: ImageModel, path_or_hub_id: str | Path) -> None:
             f"{checkpoint.source}: a run's checkpoint, which holds what trained and not the whole model. Write that "
             f"with sam-export checkpoint={checkpoint.source} format=meta path=tuned.pth, and give tuned.pth"
         )
-    weights = find_weights(checkpoint)
     own = model.state_dict(keep_vars=True)
+    weights = find_weights(checkpoint, own)
     state, mismatch = _match(model, own, weights, checkpoint)
     if mismatch:
+        if what := recognize(weights):
+            raise InputError(f"{checkpoint.source}: {what}")
         summary = f"{checkpoint.source} does not fit the model. {mismatch.remedy or guess(weights, own)}"
         raise InputError(f"{summary}\n{mismatch.describe()}")
     for name, tensor in own.items():

@@ -1,6 +1,5 @@
 """Every form a checkpoint comes in is read; everything else is named, with what to do about it."""
 
-import argparse
 import json
 import pickle
 
@@ -73,9 +72,26 @@ def test_a_sharded_folder_is_read_and_a_missing_shard_is_named(tmp_path):
         loaded(folder)
 
 
+@pytest.mark.parametrize("shard", ["../elsewhere.safetensors", "sub/elsewhere.safetensors", "/elsewhere.safetensors"])
+def test_a_shard_outside_of_the_folder_is_not_read(shard, tmp_path):
+    folder = sharded(tmp_path / "folder")
+    save_file(STATE, tmp_path / "elsewhere.safetensors")
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": dict.fromkeys(STATE, shard)}))
+    with pytest.raises(InputError, match=rf"index\.json: names files outside of the folder: \['{shard}'\]"):
+        loaded(folder)
+
+
+@pytest.mark.parametrize("weight_map", [None, [], {}, "model.safetensors", {"a": 1}, {"a": ["model.safetensors"]}])
+def test_an_index_that_does_not_map_tensors_to_files_is_named(weight_map, tmp_path):
+    folder = sharded(tmp_path / "folder")
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    with pytest.raises(InputError, match=r"index\.json: weight_map does not say which file each tensor is in"):
+        loaded(folder)
+
+
 def test_two_models_in_one_file_are_not_chosen_between(tmp_path):
     torch.save({"model": STATE, "ema": prefixed("module.")}, tmp_path / "file.pth")
-    with pytest.raises(InputError, match=r"2 models in it, at 'model/', 'ema/module.'"):
+    with pytest.raises(InputError, match=r"2 models in it, at 'model/', 'ema/'"):
         loaded(tmp_path / "file.pth")
 
 
@@ -87,11 +103,6 @@ def truncated(tmp_path):
 def truncated_safetensors(tmp_path):
     save_file(STATE, tmp_path / "whole.safetensors")
     return (tmp_path / "whole.safetensors").read_bytes()[:50_000]
-
-
-def unsafe(tmp_path):
-    torch.save({"model": STATE, "args": argparse.Namespace(lr=1.0)}, tmp_path / "unsafe.pth")
-    return (tmp_path / "unsafe.pth").read_bytes()
 
 
 def other_model(tmp_path):
@@ -111,10 +122,9 @@ def a_list(tmp_path):
         (lambda _: b"\n<!DOCTYPE html><html><body>Sign in</body></html>", "a web page"),
         (lambda _: b"version https://git-lfs.github.com/spec/v1\noid sha256:00", "git lfs pull"),
         (lambda _: b"PNG and then something else", "begins with b'PNG"),
-        (lambda _: pickle.dumps(object(), protocol=2), "besides tensors"),
+        (lambda _: pickle.dumps(object(), protocol=2), "damaged or not a checkpoint"),
         (truncated, "end of the file is missing"),
         (truncated_safetensors, "damaged"),
-        (unsafe, "holds argparse.Namespace besides tensors.*can run code"),
         (a_list, "found a list"),
         (other_model, "no SAM in it.*weight, bias"),
     ],

@@ -160,6 +160,7 @@ class TwoWayTransformer(nn.Module):
 
     def __init__(self, depth: int, dim: int, num_heads: int, mlp: Callable[[], nn.Module]) -> None:
         super().__init__()
+        self.num_heads = num_heads
         self.layers = nn.ModuleList(TwoWayAttentionBlock(dim, num_heads, mlp(), index == 0) for index in range(depth))
         self.final_attn_token_to_image = CrossAttention(dim, num_heads, downsample_rate=2)
         self.norm_final_attn = nn.LayerNorm(dim)

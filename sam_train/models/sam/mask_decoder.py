@@ -13,22 +13,28 @@ from torch.utils.checkpoint import checkpoint
 
 from sam_train.models.layers import MLP, LayerNorm2d
 from sam_train.models.prompt_encoder import PromptEmbeddings
+from sam_train.models.sam.held_graphs import HeldGraphs
 from sam_train.models.two_way_transformer import TwoWayTransformer
 from sam_train.structures import ImageFeatures, MaskPrediction
 
 # Objects are decoded in parts whose image tokens have about this many numbers: on a CPU, what its caches hold; on a
 # GPU, what keeps it busy.
 PART_SIZE = {"cpu": 4 << 20, "cuda": 16 << 20}
-KEPT_SIZE = 2 << 20  # a part of up to this many keeps everything for its gradient, a larger one is made again for it
 
 
 class MaskDecoder(nn.Module):
     """SAM's mask decoder (Kirillov et al. 2023, section 3 and appendix A) over packed objects.
 
     Token 0 predicts the one mask meant where a prompt is unambiguous, tokens 1 to 3 whole, part and subpart.
+
+    Attributes:
+        keep_bytes: Memory in bytes that this decoder's activations may take until the backward pass, over all calls
+            that wait for theirs. Objects beyond it are decoded once more in the backward pass: the same gradients for
+            less memory and about half as much time again. The default is enough for 32 objects of the released models.
     """
 
     num_mask_tokens = 4
+    keep_bytes: int = 3 << 30
 
     def __init__(self, dim: int, transformer: TwoWayTransformer) -> None:
         super().__init__()
@@ -44,6 +50,7 @@ class MaskDecoder(nn.Module):
         )
         self.output_hypernetworks_mlps = nn.ModuleList(MLP(dim, dim, dim // 8, 3) for _ in range(self.num_mask_tokens))
         self.iou_prediction_head = MLP(dim, 256, self.num_mask_tokens, 3)
+        self._held = HeldGraphs()
 
     def forward(
         self,
@@ -82,12 +89,25 @@ class MaskDecoder(nn.Module):
             some = prompts.objects(objects)
             some_multimask = multimask[objects] if isinstance(multimask, Tensor) else multimask
             inputs = embedding, finer, _as_tokens(position), images, some, some_multimask
-            if torch.is_grad_enabled() and some.tokens.shape[0] * embedding[0].numel() > KEPT_SIZE:
-                # What lies between is many times the size of the image tokens: only one part's is held at a time.
+            num_bytes = self._graph_bytes(embedding, some)
+            if torch.is_grad_enabled() and self._held.num_bytes + num_bytes > self.keep_bytes:
                 predicted.append(checkpoint(self._predict_part, *inputs, use_reentrant=False, preserve_rng_state=False))
             else:
                 predicted.append(self._predict_part(*inputs))
+                self._held.add(predicted[-1].logits, num_bytes)
         return predicted[0] if len(predicted) == 1 else _join(predicted)
+
+    def _graph_bytes(self, embedding: Float[Tensor, "B L C"], prompts: PromptEmbeddings) -> int:
+        """Return about how many bytes of activations the backward pass of these objects needs.
+
+        Right to about a fifth of what autograd saves: for each image token six vectors of its channels in each
+        two-way block and six in upscaling, and three attention weights for each head and prompt token in each block.
+        """
+        _, length, channels = embedding.shape
+        num_objects, num_tokens = prompts.tokens.shape[0], prompts.tokens.shape[1] + len(self._output_tokens())
+        depth, num_heads = len(self.transformer.layers), self.transformer.num_heads
+        numbers = (6 * depth + 6) * channels + 3 * depth * num_heads * num_tokens
+        return num_objects * length * numbers * embedding.element_size()
 
     def _predict_part(
         self,

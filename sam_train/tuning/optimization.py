@@ -69,7 +69,16 @@ class Optimization:
         return {id(parameter): depth for depth, group in enumerate(reversed(groups)) for parameter in group}
 
     def schedule(self, optimizer: torch.optim.Optimizer, num_steps: int) -> LambdaLR:
-        """Return a linear warm-up followed by a cosine down to ``final_lr``."""
+        """Return a linear warm-up followed by a cosine down to ``final_lr``, where the rate then stays.
+
+        Torch's LinearLR, CosineAnnealingLR and SequentialLR cannot say this: the cosine ends at one absolute rate for
+        all groups, so that layer decay would fade on the way down, and rises again after its last step.
+
+        Args:
+            optimizer: What :meth:`optimizer` returned.
+            num_steps: Horizon: the number of steps from the start of the warm-up to the end of the cosine. A run that
+                is resumed with more steps keeps the horizon it began with; another one would make the rate jump.
+        """
         num_warmup = round(self.warmup * num_steps)
 
         def factor(step: int) -> float:

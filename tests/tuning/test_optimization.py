@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
 
 from sam_train.errors import InputError
 from sam_train.models import PRESETS, build_model
@@ -86,6 +87,55 @@ def test_warm_up_then_cosine():
     assert seen[55] == pytest.approx(1.5)
     assert seen[-1] == pytest.approx(1.0, abs=0.01)
     assert all(a <= b for a, b in pairwise(seen[:11]))
+
+
+def scheduled(optimization, num_steps, lrs=(2.0,)):
+    optimizer = torch.optim.AdamW([{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": lr} for lr in lrs])
+    return optimizer, optimization.schedule(optimizer, num_steps)
+
+
+def rates_of(optimizer, schedule, num_steps):
+    rates = []
+    for _ in range(num_steps):
+        rates.append([group["lr"] for group in optimizer.param_groups])
+        optimizer.step()
+        schedule.step()
+    return rates
+
+
+def test_one_group_learns_as_torch_s_own_schedulers_say():
+    optimization = Optimization(lr=2.0, warmup=0.1, final_lr=0.5)
+    theirs = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=2.0)
+    warmup = LinearLR(theirs, start_factor=1 / 11, total_iters=10)
+    cosine = CosineAnnealingLR(theirs, T_max=90, eta_min=1.0)
+    expected = rates_of(theirs, SequentialLR(theirs, [warmup, cosine], milestones=[10]), 100)
+    found = rates_of(*scheduled(optimization, 100), 100)
+    torch.testing.assert_close(torch.tensor(found), torch.tensor(expected), rtol=1e-12, atol=0)
+
+
+def test_all_groups_have_the_same_share_of_their_peak():
+    """Torch's cosine would bring all of them to one rate."""
+    optimization = Optimization(warmup=0.2, final_lr=0.1)
+    for high, low in rates_of(*scheduled(optimization, 20, lrs=(1.0, 0.01)), 30):
+        assert low == pytest.approx(0.01 * high, rel=1e-12)
+
+
+def test_after_its_horizon_the_rate_stays():
+    """As a run does that is resumed for longer with the horizon it began with: it never jumps up."""
+    found = [rate for (rate,) in rates_of(*scheduled(Optimization(lr=2.0, final_lr=0.01), 20), 60)]
+    assert found[20:] == [pytest.approx(0.02)] * 40
+    assert all(later <= earlier for earlier, later in pairwise(found[1:]))
+
+
+def test_a_resumed_schedule_goes_on_to_the_last_digit():
+    optimization = Optimization(lr=2.0, warmup=0.1)
+    whole = rates_of(*scheduled(optimization, 50), 70)
+    optimizer, schedule = scheduled(optimization, 50)
+    assert rates_of(optimizer, schedule, 30) == whole[:30]
+    resumed, resumed_schedule = scheduled(optimization, 50)
+    resumed.load_state_dict(optimizer.state_dict())
+    resumed_schedule.load_state_dict(schedule.state_dict())
+    assert rates_of(resumed, resumed_schedule, 40) == whole[30:]
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,4 @@
-"""PerSAM: finding an object in other images from one example of it.
-
-Zhang et al., "Personalize Segment Anything Model with One Shot" (2023).
-"""
+"""PerSAM (Zhang et al. 2023): finding an object in other images from one example of it."""
 
 from __future__ import annotations
 
@@ -39,10 +36,10 @@ class Found(NamedTuple):
 def find_alike(
     model: PromptableModel, example: UInt8[Tensor, "3 H W"], mask: Bool[Tensor, "H W"], image: UInt8[Tensor, "3 h w"]
 ) -> Found:
-    """Find the object of an example in another image, without training (PerSAM).
+    """Find the object of an example in another image, without training.
 
-    The example's features say where the object is likely, and guide the decoder's attention to it; two more decodes
-    refine the first mask (section 3.2 of the paper).
+    The example's features say where the object is likely and guide the decoder's attention to it; two more decodes
+    refine the first mask ("Personalize Segment Anything Model with One Shot", section 3.2).
 
     Args:
         model: A SAM, in evaluation mode.

@@ -36,11 +36,14 @@ class Optimization:
 
     def __post_init__(self) -> None:
         if self.lr <= 0 or self.weight_decay < 0:
-            raise InputError(f"optim.lr={self.lr}, weight_decay={self.weight_decay}: above 0, and at least 0")
+            raise InputError(
+                f"optim.lr={self.lr}, optim.weight_decay={self.weight_decay}: the rate must be above 0, and weight "
+                "decay at least 0"
+            )
         if not 0 < self.layer_decay <= 1:
-            raise InputError(f"optim.layer_decay={self.layer_decay}: above 0 and at most 1")
+            raise InputError(f"optim.layer_decay={self.layer_decay}: it must be above 0 and at most 1")
         if not 0 <= self.warmup < 1:
-            raise InputError(f"optim.warmup={self.warmup}: a fraction of all steps, from 0 to below 1")
+            raise InputError(f"optim.warmup={self.warmup}: it is a fraction of all steps, at least 0 and below 1")
 
     def optimizer(self, model: PromptableModel) -> torch.optim.AdamW:
         """Return AdamW over the trainable parameters, in groups of equal rate and decay.

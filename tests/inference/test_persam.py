@@ -20,7 +20,7 @@ def model():
 
 
 def scene(seed: int) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """A red disc and a blue square on noisy grey, at random places; the image and both masks."""
+    """A red disc and a blue square on noisy gray, at random places; the image and both masks."""
     generator = torch.Generator().manual_seed(seed)
     rows, columns = torch.meshgrid(torch.arange(HEIGHT), torch.arange(WIDTH), indexing="ij")
     image = 90 + 10 * torch.randn(3, HEIGHT, WIDTH, generator=generator) + 20 * columns / WIDTH

@@ -1,4 +1,4 @@
-"""Decoding in parts, and decoding a part again for its gradient, changes neither masks nor gradients."""
+"""Decoding in parts and recomputing parts in the backward pass change neither masks nor gradients."""
 
 import gc
 
@@ -53,7 +53,7 @@ def test_parts_of_any_size_give_the_same_masks_and_gradients(preset, multimask, 
         torch.testing.assert_close(logits, results[0][0], rtol=1e-9, atol=1e-10)
         torch.testing.assert_close(iou, results[0][1], rtol=1e-9, atol=1e-10)
         for parameter, *pair in zip(parameters, gradients, results[0][2], strict=True):
-            # The bias of a key has none in truth: one way of attending leaves it out, another rounds.
+            # The true gradient of a key's bias is zero: one form of attention has none, another one a rounding error.
             one, other = (torch.zeros_like(parameter) if gradient is None else gradient for gradient in pair)
             torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-9 * max(other.abs().max().item(), 1e-3))
 
@@ -63,7 +63,7 @@ def prompts_of_one(model, prompts):
 
 
 def gradients(model, keep_bytes):
-    """Of two rounds of decoding under one loss."""
+    """Gradients of one loss over two rounds of decoding."""
     model.parts.mask_decoder.keep_bytes = keep_bytes
     features = model.encode_image(images(3))
     predictions = [model.decode(features, mixed_prompts(), OBJECT_IMAGE, multimask) for multimask in (True, False)]
@@ -73,14 +73,14 @@ def gradients(model, keep_bytes):
 
 
 @pytest.mark.parametrize("preset", ["sam_nano", "sam2.1_hiera_tiny"])
-def test_what_is_kept_and_what_is_decoded_again_give_the_same_bits(preset):
+def test_kept_and_recomputed_parts_give_bitwise_equal_gradients(preset):
     model = light_model(preset)
     kept, repeated = (gradients(model, keep_bytes) for keep_bytes in (WHOLE, 0))
     for one, other in zip(kept, repeated, strict=True):
         assert (one is None and other is None) or torch.equal(one, other)
 
 
-def test_memory_is_counted_until_the_backward_pass_or_until_the_graph_is_gone():
+def test_held_memory_is_counted_until_the_backward_pass_or_the_end_of_the_graph():
     model = light_model("sam_nano")
     decoder, features = model.parts.mask_decoder, model.encode_image(images(3))
     held = decoder._held
@@ -97,7 +97,7 @@ def test_memory_is_counted_until_the_backward_pass_or_until_the_graph_is_gone():
     second = decode()
     assert held.num_bytes == 2 * one_round
     (first.logits.mean() + second.iou.mean()).backward(retain_graph=True)
-    assert held.num_bytes == one_round  # of the second no mask went into the loss
+    assert held.num_bytes == one_round  # the masks of the second were not in the loss
     del first, second
     gc.collect()
     assert held.num_bytes == 0
@@ -110,7 +110,7 @@ def test_memory_is_counted_until_the_backward_pass_or_until_the_graph_is_gone():
 @pytest.mark.parametrize(("preset", "image_size"), [("sam_vit_b", 512), ("sam2.1_hiera_tiny", 512), ("sam2_nano", 256)])
 @pytest.mark.parametrize("num_points", [1, 10])
 @pytest.mark.parametrize("with_masks", [True, False])
-def test_the_estimate_of_what_is_kept_is_near_to_what_autograd_saves(preset, image_size, num_points, with_masks):
+def test_the_estimated_memory_is_close_to_what_autograd_saves(preset, image_size, num_points, with_masks):
     torch.manual_seed(0)
     model = light_config(preset, image_size).build()
     points, masks = image_size * torch.rand(4, num_points, 2), torch.randn(4, 1, image_size // 4, image_size // 4)
@@ -122,7 +122,7 @@ def test_the_estimate_of_what_is_kept_is_near_to_what_autograd_saves(preset, ima
     saved = {}
 
     def pack(tensor):
-        saved[tensor.untyped_storage().data_ptr()] = tensor  # alive, so that no other takes its place
+        saved[tensor.untyped_storage().data_ptr()] = tensor  # kept alive, so that no other tensor gets its address
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):

@@ -314,14 +314,22 @@ class MaskPrediction(_Tensors):
         logits: Mask candidates at a quarter of the input's side; positive inside.
         iou: Per candidate, the model's own estimate of its intersection over union with the truth.
         object_score: SAM 2's logit of the object being in the image at all; None for SAM.
+        mask_tokens: Output tokens of the candidates; SAM 2's object pointers are made of them. Of the single mask
+            always its own token, also where :meth:`PromptableModel.predict` replaced an unstable mask.
     """
 
     logits: Float[Tensor, "P M h w"]
     iou: Float[Tensor, "P M"]
     object_score: Float[Tensor, "P"] | None = None
+    mask_tokens: Float[Tensor, "P M C"] | None = None
 
     def best(self) -> MaskPrediction:
-        """Of each object only the candidate with the highest estimated IoU, as M = 1."""
+        """Return each object's candidate with the highest estimated IoU alone, as M = 1."""
         chosen = self.iou.argmax(dim=1)
         rows = torch.arange(len(chosen), device=chosen.device)
-        return replace(self, logits=self.logits[rows, chosen][:, None], iou=self.iou[rows, chosen][:, None])
+        return replace(
+            self,
+            logits=self.logits[rows, chosen][:, None],
+            iou=self.iou[rows, chosen][:, None],
+            mask_tokens=None if self.mask_tokens is None else self.mask_tokens[rows, chosen][:, None],
+        )

@@ -1,4 +1,4 @@
-"""What LoRA tuning changed, without the base, as PEFT reads it onto a model of ``transformers``."""
+"""Adapters and whatever else LoRA tuning trained, in the format that PEFT puts on a model of ``transformers``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from sam_train.checkpoints.huggingface import layout_of, to_huggingface
+from sam_train.checkpoints.huggingface import huggingface_names, layout_of, to_huggingface
 from sam_train.checkpoints.writing import json_writer, write_files
 from sam_train.errors import InputError
 from sam_train.models import ImageModel
@@ -16,18 +16,18 @@ from sam_train.models import ImageModel
 
 @torch.no_grad()
 def save_adapters(model: ImageModel, path: str | Path) -> None:
-    """What LoRA tuning has changed and nothing else: the adapters, and whole the parts that trained whole.
+    """Save what LoRA tuning has changed and nothing else: the adapters, and the parts that trained as a whole.
 
-    Opens with ``peft.PeftModel.from_pretrained(base, path)``, where ``base`` is the ``transformers.SamModel`` or
+    ``peft.PeftModel.from_pretrained(base, path)`` opens the folder, where ``base`` is the ``transformers.SamModel`` or
     ``Sam2Model`` of the weights that were tuned.
 
     Args:
-        model: With adapters in its image encoder.
-        path: The folder; files of these names in it are replaced only when the new ones are whole.
+        model: A model with adapters in its image encoder.
+        path: The folder; its files are replaced only when the new ones are complete.
 
     Raises:
-        InputError: If the model has no adapters, or ``transformers`` no such model, or the folder holds a whole model:
-            ``transformers`` would put the adapters on it unasked.
+        InputError: If the model has no adapters, ``transformers`` has no such model, or the folder holds a whole model,
+            on which ``transformers`` would put the adapters unasked.
     """
     path = Path(path).expanduser()
     if path.is_file():
@@ -48,7 +48,7 @@ def save_adapters(model: ImageModel, path: str | Path) -> None:
     trained = [name for name, value in model.named_parameters() if value.requires_grad and id(value) not in in_encoder]
     parts = sorted({_top(name) for name in trained})
     wholes = to_huggingface({name: state[name] for name in state if _top(name) in parts}, layout.renames, True)
-    modules = [part.removeprefix("sam_") for part in parts]
+    modules = [huggingface_names(part, layout.renames)[0] for part in parts]
     tensors = to_huggingface(adapters, layout.renames, False)
     targets = sorted({name.split(".lora_")[0] for name in tensors})
     tensors |= {name: tensor for name, tensor in wholes.items() if _top(name) in modules}

@@ -15,16 +15,69 @@ from torch import Tensor
 from sam_train.checkpoints.huggingface_sam import SAM_RENAMES, sam_config, sam_processors
 from sam_train.checkpoints.huggingface_sam2 import SAM2_RENAMES, sam2_config, sam2_processors, sam2_whole_config
 from sam_train.models import ImageModel
-from sam_train.models.sam.vit import ViTConfig
-from sam_train.models.sam2.hiera import HieraConfig
+from sam_train.models.sam.sam import Sam
+from sam_train.models.sam2.sam2 import Sam2
 
 Renames = Mapping[str, str | tuple[str, ...]]
-"""Beginnings of official names and what they are in ``transformers``; the first that fits counts, what fits none is
-the same in both.
+"""Beginnings of official names and what they are in ``transformers``; the first that matches counts, a name without a
+match is the same in both.
 
 ``{}`` stands for a number. Several names on the right are copies of one tensor; a name that ends in ``[{}]`` is a row
 of a stacked table.
 """
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How ``transformers`` stores one model.
+
+    Attributes:
+        renames: The names it uses.
+        stores_copies: Whether all copies of a tensor with several names are stored, or the first alone.
+        config: The model's config.json, without the dtype.
+        image_config: The same where the weights that images do not need are not stored.
+        processors: Other files of the folder, which say how images become the model's input.
+    """
+
+    renames: Renames
+    stores_copies: bool
+    config: Mapping[str, Any]
+    image_config: Mapping[str, Any]
+    processors: Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class _Family:
+    """How ``transformers`` stores the models of one class, given a model and its image encoder's ``vision_config``."""
+
+    renames: Renames
+    stores_copies: bool
+    config: Callable[[Any, Mapping[str, Any]], dict[str, Any]]
+    image_config: Callable[[Any, Mapping[str, Any]], dict[str, Any]]
+    processors: Callable[[Any], dict[str, dict[str, Any]]]
+
+
+_FAMILIES: Mapping[type, _Family] = MappingProxyType(
+    {
+        Sam: _Family(SAM_RENAMES, False, sam_config, sam_config, sam_processors),
+        Sam2: _Family(SAM2_RENAMES, True, sam2_whole_config, sam2_config, sam2_processors),
+    }
+)
+
+
+def layout_of(model: ImageModel) -> Layout | None:
+    """Return the layout of a model; None if ``transformers`` has no model with its image encoder."""
+    family, encoder = _FAMILIES[type(model)], model.image_encoder.huggingface(model.preprocessing.image_size)
+    if encoder is None:
+        return None
+    own = {f"image_encoder.{name}": f"vision_encoder.{theirs}" for name, theirs in encoder.renames.items()}
+    return Layout(
+        renames={**own, "image_encoder": "vision_encoder", **family.renames},
+        stores_copies=family.stores_copies,
+        config=family.config(model, encoder.vision_config),
+        image_config=family.image_config(model, encoder.vision_config),
+        processors=family.processors(model),
+    )
 
 
 @cache
@@ -33,7 +86,7 @@ def _pattern(beginning: str) -> re.Pattern[str]:
 
 
 def huggingface_names(name: str, renames: Renames) -> tuple[str, ...]:
-    """All names that a tensor with this official name has in ``transformers``."""
+    """Return all names that a tensor with this official name has in ``transformers``."""
     for beginning, theirs in renames.items():
         if match := _pattern(beginning).fullmatch(name):
             *numbers, rest = match.groups()
@@ -47,7 +100,7 @@ def _split_row(name: str) -> tuple[str, int | None]:
 
 
 def to_huggingface(state: Mapping[str, Tensor], renames: Renames, stores_copies: bool) -> dict[str, Tensor]:
-    """A state dict with official names as ``transformers`` stores it: of copies all, or the first."""
+    """Return a state dict with official names as ``transformers`` stores it, with all copies of a tensor or one."""
     converted: dict[str, Tensor] = {}
     rows: dict[str, dict[int, Tensor]] = {}
     for name, tensor in state.items():
@@ -65,7 +118,7 @@ def to_huggingface(state: Mapping[str, Tensor], renames: Renames, stores_copies:
 def from_huggingface(
     tensors: Mapping[str, Tensor], names: Iterable[str], renames: Renames
 ) -> tuple[dict[str, Tensor], list[str]]:
-    """Of ``transformers``' tensors those with these official names, and the names of those that nothing asked for."""
+    """Return the tensors of ``transformers`` under these official names, and the names that nothing asked for."""
     state: dict[str, Tensor] = {}
     unclaimed = dict.fromkeys(tensors)
     for name in names:
@@ -76,40 +129,16 @@ def from_huggingface(
     return state, list(unclaimed)
 
 
-@dataclass(frozen=True)
-class Layout:
-    """How ``transformers`` stores the models of one family.
-
-    Attributes:
-        renames: Its names.
-        stores_copies: Whether of a tensor with several names all are stored, or the first.
-        config: A model's config.json, without the dtype.
-        image_config: The same where the weights that images do not need are not stored.
-        processors: Other files of the folder, which say how images become a model's input.
-    """
-
-    renames: Renames
-    stores_copies: bool
-    config: Callable[[Any], dict[str, Any]]
-    image_config: Callable[[Any], dict[str, Any]]
-    processors: Callable[[Any], dict[str, dict[str, Any]]]
-
-
-def layout_of(model: ImageModel) -> Layout | None:
-    """The layout of a model, by its encoder; None if ``transformers`` has no such model."""
-    return LAYOUTS.get(type(model.config.encoder))
-
-
 def is_huggingface(names: Iterable[str]) -> bool:
-    """Whether these are ``transformers``' names rather than the official ones."""
+    """Return whether these are the names of ``transformers`` rather than the official ones."""
     return any(name.startswith("vision_encoder.") for name in names)
 
 
 def config_differences(theirs: Mapping[str, Any], ours: Mapping[str, Any], path: str = "") -> list[str]:
-    """Sizes on which two config.json disagree, in words.
+    """Return the sizes on which two config.json disagree, in words.
 
     The number of heads or the window can differ where every shape agrees. The input's size may differ, and what
-    follows from it: SAM's position tables say what it is, and they are resized; SAM 2's weights fit all.
+    follows from it: SAM's position tables show which it is and are resized; the weights of SAM 2 fit every size.
     """
     found = []
     for key, own in ours.items():
@@ -123,10 +152,3 @@ def config_differences(theirs: Mapping[str, Any], ours: Mapping[str, Any], path:
 
 # What may differ: the class that opens the folder, and what follows from the input's size.
 _FREE = ("architectures", "image_size", "backbone_feature_sizes", "memory_attention_rope_feat_sizes")
-
-LAYOUTS: Mapping[type, Layout] = MappingProxyType(
-    {
-        ViTConfig: Layout(SAM_RENAMES, False, sam_config, sam_config, sam_processors),
-        HieraConfig: Layout(SAM2_RENAMES, True, sam2_whole_config, sam2_config, sam2_processors),
-    }
-)

@@ -1,4 +1,4 @@
-"""SAM in ``transformers``: names, config.json and what prepares images."""
+"""SAM in ``transformers``: names, config.json and preprocessing. The image encoder declares its own part."""
 
 from __future__ import annotations
 
@@ -8,18 +8,9 @@ from typing import Any
 
 from sam_train.models.prompt_encoder import MASK_CHANNELS
 from sam_train.models.sam.sam import Sam
-from sam_train.models.sam.vit import ViTConfig
 
 SAM_RENAMES: Mapping[str, str | tuple[str, ...]] = MappingProxyType(
     {
-        "image_encoder.patch_embed.proj": "vision_encoder.patch_embed.projection",
-        "image_encoder.blocks.{}.norm{}": "vision_encoder.layers.{}.layer_norm{}",
-        "image_encoder.blocks": "vision_encoder.layers",
-        "image_encoder.neck.0": "vision_encoder.neck.conv1",
-        "image_encoder.neck.1": "vision_encoder.neck.layer_norm1",
-        "image_encoder.neck.2": "vision_encoder.neck.conv2",
-        "image_encoder.neck.3": "vision_encoder.neck.layer_norm2",
-        "image_encoder": "vision_encoder",
         "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix": (
             "shared_image_embedding.positional_embedding",
             "prompt_encoder.shared_embedding.positional_embedding",
@@ -45,36 +36,25 @@ SAM_RENAMES: Mapping[str, str | tuple[str, ...]] = MappingProxyType(
 )
 
 
-def sam_config(model: Sam) -> dict[str, Any]:
-    """All sizes of the model, as ``transformers.SamConfig`` names them."""
-    config, encoder, image_size = model.config, model.config.encoder, model.preprocessing.image_size
-    assert isinstance(encoder, ViTConfig)
+def sam_config(model: Sam, vision_config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all sizes of the model, as ``transformers.SamConfig`` names them.
+
+    Args:
+        model: The model.
+        vision_config: The image encoder's own entries.
+    """
+    config = model.config
     vision = {
         "model_type": "sam_vision_model",
-        "hidden_size": encoder.embed_dim,
         "output_channels": config.dim,
-        "num_hidden_layers": encoder.depth,
-        "num_attention_heads": encoder.num_heads,
-        "num_channels": 3,
-        "image_size": image_size,
-        "patch_size": encoder.patch_size,
-        "hidden_act": "gelu",
-        "layer_norm_eps": 1e-6,
-        "attention_dropout": 0.0,
-        "qkv_bias": True,
-        "mlp_ratio": encoder.mlp_dim / encoder.embed_dim,
-        "mlp_dim": encoder.mlp_dim,
-        "use_abs_pos": True,
-        "use_rel_pos": True,
-        "window_size": encoder.window_size,
-        "global_attn_indexes": list(encoder.global_blocks),
         "num_pos_feats": config.dim // 2,
+        **vision_config,
     }
     prompt = {
         "model_type": "sam_prompt_encoder",
         "hidden_size": config.dim,
-        "image_size": image_size,
-        "patch_size": encoder.patch_size,
+        "image_size": model.preprocessing.image_size,
+        "patch_size": config.encoder.stride,
         "mask_input_channels": MASK_CHANNELS,
         "num_point_embeddings": len(model.prompt_encoder.point_embeddings),
         "hidden_act": "gelu",
@@ -104,7 +84,7 @@ def sam_config(model: Sam) -> dict[str, Any]:
 
 
 def sam_processors(model: Sam) -> dict[str, dict[str, Any]]:
-    """The model's preprocessing, as ``transformers.SamImageProcessor`` reads it."""
+    """Return the model's preprocessing, as ``transformers.SamImageProcessor`` reads it."""
     preprocessing = model.preprocessing
     side, mask_side = preprocessing.image_size, model.prompt_encoder.mask_size[0]
     config = {

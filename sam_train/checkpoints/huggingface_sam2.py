@@ -1,4 +1,4 @@
-"""SAM 2 in ``transformers``: names, config.json and what prepares images.
+"""SAM 2 in ``transformers``: names, config.json and preprocessing. The image encoder declares its own part.
 
 ``Sam2VideoModel`` is the whole model, and what the hub has. ``Sam2Model`` is the part that images need; it opens
 folders of either.
@@ -12,7 +12,6 @@ from typing import Any
 
 from sam_train.checkpoints.huggingface_sam import SAM_RENAMES
 from sam_train.models.prompt_encoder import MASK_CHANNELS
-from sam_train.models.sam2.hiera import MLP_RATIO
 from sam_train.models.sam2.mask_decoder import STABILITY_DELTA, STABILITY_THRESHOLD
 from sam_train.models.sam2.memory_weights import (
     ATTENTION_DEPTH,
@@ -23,18 +22,11 @@ from sam_train.models.sam2.memory_weights import (
 )
 from sam_train.models.sam2.sam2 import Sam2
 
-_BLOCK, _THEIR_BLOCK = "image_encoder.trunk.blocks.{}", "vision_encoder.backbone.blocks.{}"
 _LAYER, _THEIR_LAYER = "sam_mask_decoder.transformer.layers.{}", "mask_decoder.transformer.layers.{}"
 _FUSER, _THEIR_FUSER = "memory_encoder.fuser.layers.{}", "memory_encoder.memory_fuser.layers.{}"
 
 SAM2_RENAMES: Mapping[str, str | tuple[str, ...]] = MappingProxyType(
     {
-        f"{_BLOCK}.norm{{}}": f"{_THEIR_BLOCK}.layer_norm{{}}",
-        f"{_BLOCK}.mlp.layers.0": f"{_THEIR_BLOCK}.mlp.proj_in",
-        f"{_BLOCK}.mlp.layers.1": f"{_THEIR_BLOCK}.mlp.proj_out",
-        "image_encoder.trunk.patch_embed.proj": "vision_encoder.backbone.patch_embed.projection",
-        "image_encoder.trunk": "vision_encoder.backbone",
-        "image_encoder.neck.convs.{}.conv": "vision_encoder.neck.convs.{}",
         "sam_prompt_encoder.point_embeddings.{}.weight": "prompt_encoder.point_embed.weight[{}]",
         f"{_LAYER}.self_attn.out_proj": f"{_THEIR_LAYER}.self_attn.o_proj",
         f"{_LAYER}.cross_attn_token_to_image.out_proj": f"{_THEIR_LAYER}.cross_attn_token_to_image.o_proj",
@@ -47,12 +39,8 @@ SAM2_RENAMES: Mapping[str, str | tuple[str, ...]] = MappingProxyType(
         "sam_mask_decoder.pred_obj_score_head.layers.0": "mask_decoder.pred_obj_score_head.proj_in",
         "sam_mask_decoder.pred_obj_score_head.layers.1": "mask_decoder.pred_obj_score_head.layers.0",
         "sam_mask_decoder.pred_obj_score_head.layers.2": "mask_decoder.pred_obj_score_head.proj_out",
-        # What is SAM's has SAM's names.
-        **{
-            f"sam_{ours}": theirs
-            for ours, theirs in SAM_RENAMES.items()
-            if ours.startswith(("prompt_encoder.", "mask_decoder."))
-        },
+        # The layers shared with SAM have SAM's names.
+        **{f"sam_{ours}": theirs for ours, theirs in SAM_RENAMES.items()},
         "sam_prompt_encoder": "prompt_encoder",
         "sam_mask_decoder": "mask_decoder",
         "maskmem_tpos_enc": "memory_temporal_positional_encoding",
@@ -86,33 +74,36 @@ SAM2_RENAMES: Mapping[str, str | tuple[str, ...]] = MappingProxyType(
 )
 
 
-def sam2_whole_config(model: Sam2) -> dict[str, Any]:
-    """All sizes of the model, with those of its memory if it has one."""
-    return sam2_video_config(model) if model.config.version else sam2_config(model)
+def sam2_config(model: Sam2, vision_config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all sizes of the image model, as ``transformers.Sam2Config`` names them.
 
-
-def sam2_config(model: Sam2) -> dict[str, Any]:
-    """All sizes of the image model, as ``transformers.Sam2Config`` names them."""
+    Args:
+        model: The model.
+        vision_config: The image encoder's own entries.
+    """
     return {
         "architectures": ["Sam2Model"],
         "model_type": "sam2",
-        "vision_config": _vision(model),
+        "vision_config": {"model_type": "sam2_vision_model", "fpn_hidden_size": model.config.dim, **vision_config},
         "prompt_encoder_config": {"model_type": "sam2_prompt_encoder", **_prompt_encoder(model)},
         "mask_decoder_config": {"model_type": "sam2_mask_decoder", **_mask_decoder(model)},
     }
 
 
-def sam2_video_config(model: Sam2) -> dict[str, Any]:
-    """All sizes of the model and its memory, as ``transformers.Sam2VideoConfig`` names them.
+def sam2_whole_config(model: Sam2, vision_config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all sizes of the model and, if it has one, of its memory, as ``transformers.Sam2VideoConfig`` names them.
 
     How a video is walked through (which prompts ask for several masks, how many frames are looked back on) is left to
-    the defaults there, which are the released models'.
+    the defaults there, which are those of the released models.
     """
+    image_config = sam2_config(model, vision_config)
+    if model.config.version is None:
+        return image_config
     dim, size, is_21 = model.config.dim, model.preprocessing.image_size, model.config.version == "2.1"
     return {
         "architectures": ["Sam2VideoModel"],
         "model_type": "sam2_video",
-        "vision_config": _vision(model),
+        "vision_config": image_config["vision_config"],
         "prompt_encoder_config": {"model_type": "sam2_video_prompt_encoder", **_prompt_encoder(model)},
         "mask_decoder_config": {"model_type": "sam2_video_mask_decoder", **_mask_decoder(model)},
         "image_size": size,
@@ -129,29 +120,6 @@ def sam2_video_config(model: Sam2) -> dict[str, Any]:
         "memory_fuser_num_layers": FUSER_DEPTH,
         "memory_fuser_embed_dim": dim,
         "memory_fuser_intermediate_dim": 4 * dim,
-    }
-
-
-def _vision(model: Sam2) -> dict[str, Any]:
-    encoder, size = model.config.encoder, model.preprocessing.image_size
-    backbone = {
-        "model_type": "sam2_hiera_det_model",
-        "hidden_size": encoder.embed_dim,
-        "image_size": [size, size],
-        "blocks_per_stage": list(encoder.depths),
-        "embed_dim_per_stage": list(encoder.stage_dims),
-        "num_attention_heads_per_stage": [encoder.num_heads * 2**stage for stage in range(len(encoder.depths))],
-        "window_size_per_stage": list(encoder.window_sizes),
-        "global_attention_blocks": list(encoder.global_blocks),
-        "window_positional_embedding_background_size": [encoder.background_size] * 2,
-        "mlp_ratio": float(MLP_RATIO),
-    }
-    return {
-        "model_type": "sam2_vision_model",
-        "backbone_config": backbone,
-        "backbone_channel_list": list(reversed(encoder.stage_dims)),
-        "backbone_feature_sizes": [[size // stride] * 2 for stride in (4, 8, 16)],
-        "fpn_hidden_size": model.config.dim,
     }
 
 
@@ -181,7 +149,7 @@ def _mask_decoder(model: Sam2) -> dict[str, Any]:
 
 
 def sam2_processors(model: Sam2) -> dict[str, dict[str, Any]]:
-    """The model's preprocessing, as ``transformers`` reads it for images and, of a model with memory, for videos."""
+    """Return the model's preprocessing, as ``transformers`` reads it for images and, with a memory, for videos."""
     preprocessing, mask_side = model.preprocessing, model.sam_prompt_encoder.mask_size[0]
     side = {"height": preprocessing.image_size, "width": preprocessing.image_size}
     shared = {

@@ -1,4 +1,4 @@
-"""SAM's position tables belong to one input size; these are the names, shapes and values they have at others."""
+"""Position tables belong to one input size; these are the shapes and values they have at others."""
 
 from __future__ import annotations
 
@@ -7,41 +7,32 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from sam_train.models import ImageModel
-from sam_train.models.sam.vit import ViTConfig, resize_position_embedding, resize_relative_positions
+from sam_train.models.checkpoint_layout import PositionTable
 
-_ABSOLUTE = "image_encoder.pos_embed"
+_LARGEST_INPUT = 1 << 13  # pixels: eight times the side that any model was released for
 
 
-def _tables(encoder: ViTConfig) -> list[str]:
-    """The absolute one and those of global attention; the ones of windows do not depend on the input's size."""
-    relative = [f"image_encoder.blocks.{block}.attn.rel_pos_{axis}" for block in encoder.global_blocks for axis in "hw"]
-    return [_ABSOLUTE, *relative]
+def _tables(model: ImageModel) -> dict[str, PositionTable]:
+    """Return what the image encoder declares, under the model's names."""
+    return {f"image_encoder.{name}": table for name, table in model.image_encoder.position_tables().items()}
 
 
 def tables_at_input_size(model: ImageModel, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The position tables of a state dict for the model's input, exactly as its encoder resizes them; of a ViT."""
-    encoder = model.config.encoder
-    if not isinstance(encoder, ViTConfig):
-        return {}
-    grid = model.preprocessing.image_size // encoder.patch_size
-    tables = _tables(encoder)
-    resized = {name: resize_relative_positions(state[name], grid) for name in tables if name != _ABSOLUTE}
-    return resized | {_ABSOLUTE: resize_position_embedding(state[_ABSOLUTE], (grid, grid))}
+    """Return a state dict's position tables for the model's input, exactly as its image encoder resizes them."""
+    size = model.preprocessing.image_size
+    return {name: table.resize(state[name], size) for name, table in _tables(model).items()}
 
 
 def table_shapes(model: ImageModel) -> dict[str, set[tuple[int, ...]]]:
-    """The shapes that each position table may have in a file: for the preset's own and for the model's input size."""
-    encoder = model.config.encoder
-    if not isinstance(encoder, ViTConfig):
-        return {}
-    grids = {size // encoder.patch_size for size in (encoder.image_size, model.preprocessing.image_size)}
-    head_dim = encoder.embed_dim // encoder.num_heads
-    shapes = {name: {(2 * grid - 1, head_dim) for grid in grids} for name in _tables(encoder)}
-    return shapes | {_ABSOLUTE: {(1, grid, grid, encoder.embed_dim) for grid in grids}}
+    """Return the shapes that each position table may have in a file: for the encoder's own or the model's input."""
+    size = model.preprocessing.image_size
+    return {name: {table.shape(table.image_size), table.shape(size)} for name, table in _tables(model).items()}
 
 
-def table_input_size(model: ImageModel, state: Mapping[str, Tensor]) -> int:
-    """Side in pixels of the input that a state dict's position tables were made for; of a ViT."""
-    encoder = model.config.encoder
-    assert isinstance(encoder, ViTConfig)
-    return state[_ABSOLUTE].shape[1] * encoder.patch_size
+def table_input_size(model: ImageModel, state: Mapping[str, Tensor]) -> int | None:
+    """Return the side in pixels of the input that all position tables of a state dict fit; None if there is none."""
+    step, tables = model.config.encoder.size_multiple, _tables(model)
+    for size in range(step, _LARGEST_INPUT + 1, step):
+        if all(table.shape(size) == tuple(state[name].shape) for name, table in tables.items()):
+            return size
+    return None

@@ -1,4 +1,4 @@
-"""Where things are: random Fourier features of coordinates, as SAM's prompt encoder uses them."""
+"""Random Fourier features of coordinates, as SAM's prompt encoder uses them."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ class PositionEmbeddingRandom(nn.Module):
         self.positional_encoding_gaussian_matrix: Tensor
 
     def encode(self, coordinates: Float[Tensor, "*batch 2"]) -> Float[Tensor, "*batch C"]:
-        """Features of x, y given in [0, 1]."""
-        centred = 2 * coordinates - 1
+        """Return features of x, y given in [0, 1]."""
+        centered = 2 * coordinates - 1
         x_frequency, y_frequency = self.positional_encoding_gaussian_matrix
-        # Two products rather than a matrix product: autocast would do the latter in bf16, some pixels off.
-        angle = 2 * math.pi * (centred[..., :1] * x_frequency + centred[..., 1:] * y_frequency)
+        # Two products rather than a matrix product, which autocast would do in bf16, some pixels off.
+        angle = 2 * math.pi * (centered[..., :1] * x_frequency + centered[..., 1:] * y_frequency)
         return torch.cat([angle.sin(), angle.cos()], dim=-1).to(x_frequency.dtype)
 
     def forward(self, size: tuple[int, int]) -> Float[Tensor, "1 C h w"]:
-        """Features of the centres of the cells of a grid of this height and width."""
+        """Return features of the cell centers of a grid of this height and width."""
         height, width = size
         device = self.positional_encoding_gaussian_matrix.device
         y = (torch.arange(height, device=device) + 0.5) / height

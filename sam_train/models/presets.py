@@ -86,15 +86,15 @@ PRESETS: Mapping[str, ModelConfig] = MappingProxyType(
 
 
 def build_model(preset: str, image_size: int | None = None) -> ImageModel:
-    """A model by name, with fresh random weights.
+    """Return a model by name, with fresh random weights.
 
     Args:
         preset: A key of :data:`PRESETS`.
-        image_size: Side of the square input in pixels, by default the one the preset was trained with. Position
+        image_size: Side of the square input in pixels; by default the side that the preset was trained with. Position
             embeddings are interpolated, so weights of the preset load at every size.
 
     Raises:
-        InputError: If there is no such preset or the encoder cannot take the size.
+        InputError: If there is no such preset, or its image encoder cannot take the size.
     """
     if preset not in PRESETS:
         near = difflib.get_close_matches(preset, PRESETS, n=3, cutoff=0.4)
@@ -105,4 +105,4 @@ def build_model(preset: str, image_size: int | None = None) -> ImageModel:
         if image_size < step or image_size % step:
             raise InputError(f"image_size={image_size}: {preset} takes multiples of {step}, such as 256, 512 or 1024")
         config = replace(config, preprocessing=replace(config.preprocessing, image_size=image_size))
-    return Sam(config) if isinstance(config, SamConfig) else Sam2(config)
+    return config.build()

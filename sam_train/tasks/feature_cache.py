@@ -21,7 +21,7 @@ from sam_train.models.promptable import PromptableModel
 from sam_train.structures import Batch, EncoderState, ImageFeatures
 from sam_train.tasks.task import Task
 
-_FORMAT = 2  # of entries; raised where the same encoder would give others
+_FORMAT = 3  # of entries; raised where the same encoder would give others
 
 
 class FeatureCache(Callback):

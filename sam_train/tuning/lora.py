@@ -9,60 +9,68 @@ import torch
 from torch import Tensor, nn
 
 from sam_train.errors import InputError
+from sam_train.models.staged_encoder import StagedEncoder
 
-TARGETS = {
-    "attention": r"(.*\.)?attn\.(qkv|proj)",
-    "linear": r".*",
-}
-"""Which linear layers of an image encoder get adapters, by name: a regular expression for the whole module name."""
+TARGETS = ("attention", "linear")
+"""Sets of an image encoder's linear layers that have a name: those of attention as the encoder declares, and all."""
 
 
 def add_lora(
-    encoder: nn.Module, part: Collection[nn.Module], targets: str, rank: int, alpha: float, dropout: float
+    encoder: StagedEncoder, part: Collection[nn.Module], targets: str, rank: int, alpha: float, dropout: float
 ) -> list[str]:
-    """Put adapters beside linear layers of an image encoder, in place; only they train afterwards.
+    """Put adapters beside linear layers of an image encoder, in place; only the adapters train afterwards.
 
     The adapters start at zero: the model computes what it did before.
 
     Args:
-        encoder: With its weights loaded.
+        encoder: The image encoder, with its weights loaded.
         part: The modules of it that may be adapted.
-        targets: A key of :data:`TARGETS`, or a regular expression that whole module names must match.
-        rank: Of the adapters.
+        targets: One of :data:`TARGETS`, or a regular expression that whole module names must match.
+        rank: Rank of the adapters.
         alpha: The adapters' output is scaled by alpha / rank.
-        dropout: Of the adapters' input, in training.
+        dropout: Dropout of the adapters' input, in training.
 
     Returns:
         The names of the adapted layers.
 
     Raises:
-        InputError: If no linear layer matches, or the expression is none.
+        InputError: If no linear layer matches, or the expression is invalid.
     """
     from peft import LoraConfig, inject_adapter_in_model  # seconds to import, and only LoRA needs it
 
-    try:
-        pattern = re.compile(TARGETS.get(targets, targets))
-    except re.error as error:
-        raise InputError(f"tuning.targets={targets!r}: no regular expression ({error})") from error
-    linear = [name for name, module in encoder.named_modules() if isinstance(module, nn.Linear) and module in part]
-    matched = [name for name in linear if pattern.fullmatch(name)]
+    linear = {name: module for name, module in encoder.named_modules() if isinstance(module, nn.Linear)}
+    linear = {name: module for name, module in linear.items() if module in part}
+    matched = _choose(encoder, linear, targets)
     if not matched:
         shapes = sorted({re.sub(r"\d+", "*", name) for name in linear})
         raise InputError(
             f"tuning.targets={targets!r} matches no linear layer of the image encoder, or of its last blocks. "
-            f"Layers: {', '.join(shapes)}; "
-            f"names for sets of them: {', '.join(TARGETS)}"
+            f"Layers: {', '.join(shapes)}; or give one of {', '.join(TARGETS)}"
         )
     config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=matched)  # pyright: ignore[reportArgumentType]
     inject_adapter_in_model(config, encoder)
     return matched
 
 
+def _choose(encoder: StagedEncoder, linear: Mapping[str, nn.Module], targets: str) -> list[str]:
+    """Return the names of the linear layers that ``targets`` means."""
+    if targets == "linear":
+        return list(linear)
+    if targets == "attention":
+        attention = {id(layer) for layer in encoder.attention_layers()}
+        return [name for name, layer in linear.items() if id(layer) in attention]
+    try:
+        pattern = re.compile(targets)
+    except re.error as error:
+        raise InputError(f"tuning.targets={targets!r}: not a regular expression ({error})") from error
+    return [name for name in linear if pattern.fullmatch(name)]
+
+
 @torch.no_grad()
 def merged_state_dict(model: nn.Module) -> dict[str, Tensor]:
-    """The state dict the model would have if its adapters were part of its weights, in the un-adapted names.
+    """Return the state dict the model would have if its adapters were part of its weights, under the original names.
 
-    The model itself is left as it is. Without adapters, simply its state dict.
+    The model itself is left as it is. Without adapters this is its state dict.
     """
     state = {}
     adapted = adapted_layers(model)
@@ -77,5 +85,5 @@ def merged_state_dict(model: nn.Module) -> dict[str, Tensor]:
 
 
 def adapted_layers(model: nn.Module) -> Mapping[str, nn.Module]:
-    """The layers with adapters, by name."""
+    """Return the layers with adapters, by name."""
     return {name: module for name, module in model.named_modules() if hasattr(module, "lora_A")}

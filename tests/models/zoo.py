@@ -1,21 +1,19 @@
-"""Every preset with few blocks and a small input, so that all of them can be run."""
+"""Every preset with few blocks and a small input, so that tests can run all of them."""
 
 from dataclasses import replace
 
 import torch
 
 from sam_train.models import PRESETS, ImageModel, ModelConfig
-from sam_train.models.sam.sam import Sam, SamConfig
 from sam_train.models.sam.tiny_vit import TinyViTConfig
 from sam_train.models.sam2.hiera import HieraConfig
-from sam_train.models.sam2.sam2 import Sam2
 from sam_train.structures import PointLabel, Prompts
 
 IMAGE_SIZE = 64
 
 
 def light_config(preset: str, image_size: int = IMAGE_SIZE) -> ModelConfig:
-    """The widths, heads and windows of the preset, and of each kind of block at least one."""
+    """The preset's widths, heads and windows with at least one block of each kind."""
     config = PRESETS[preset]
     encoder = config.encoder
     if isinstance(encoder, HieraConfig):
@@ -27,15 +25,11 @@ def light_config(preset: str, image_size: int = IMAGE_SIZE) -> ModelConfig:
     return replace(config, encoder=encoder, preprocessing=replace(config.preprocessing, image_size=image_size))
 
 
-def build(config: ModelConfig) -> ImageModel:
-    return Sam(config) if isinstance(config, SamConfig) else Sam2(config)
-
-
 @torch.no_grad()
 def light_model(preset: str) -> ImageModel:
-    """In evaluation mode and double precision, with weights none of which is without effect."""
+    """The model in evaluation mode and double precision, with weights that all have an effect."""
     torch.manual_seed(0)
-    model = build(light_config(preset))
+    model = light_config(preset).build()
     for parameter in model.parameters():
         parameter.add_(torch.randn_like(parameter), alpha=0.05)
     for name, buffer in model.named_buffers():
@@ -71,7 +65,7 @@ def mixed_prompts(dtype: torch.dtype = torch.double) -> Prompts:
 
 
 def alone(prompts: Prompts, index: int) -> Prompts:
-    """One object's prompts with nothing beside them: no other object, no empty slot, no mask that does not count."""
+    """The prompts of one object without other objects, empty slots or masks that do not count."""
     given = prompts.labels[index] != PointLabel.EMPTY
     return Prompts(
         points=prompts.points[index, given][None],
@@ -81,5 +75,5 @@ def alone(prompts: Prompts, index: int) -> Prompts:
 
 
 def choose(prompts: Prompts, objects: list[int]) -> Prompts:
-    """These objects in this order."""
+    """The prompts of these objects in this order."""
     return Prompts(prompts.points[objects], prompts.labels[objects], prompts.masks[objects], prompts.has_mask[objects])

@@ -1,19 +1,18 @@
-"""PerSAM's inputs mean to our SAM what they mean to ``transformers.SamModel``."""
+"""The inputs of PerSAM have the same effect on our SAM as on ``transformers.SamModel``."""
 
 import pytest
 import torch
 import transformers
 from torch.testing import assert_close
 
-from sam_train.checkpoints.huggingface import from_huggingface
-from sam_train.checkpoints.huggingface_sam import SAM_RENAMES
+from sam_train.checkpoints.huggingface import from_huggingface, layout_of
 from sam_train.models.sam.sam import Sam
 from sam_train.structures import Prompts
 from tests.checkpoints.tiny import randomize
 from tests.parity.test_transformers_sam import CONFIGS, equal_config
 
 IMAGES, OBJECTS = 2, 3
-DOUBLE = torch.double  # so that what differs is the function, not the rounding
+DOUBLE = torch.double  # so that rounding does not hide a difference
 TOLERANCE = {"atol": 1e-6, "rtol": 1e-6}  # transformers takes some steps in single precision
 
 
@@ -27,7 +26,7 @@ def test_attention_similarity_and_target_embedding(config, guided, prompted):
     shared = theirs.shared_image_embedding.positional_embedding  # one matrix under two names
     theirs.prompt_encoder.shared_embedding.positional_embedding.copy_(shared)
     ours = Sam(config).double().eval()
-    ours.load_state_dict(from_huggingface(theirs.state_dict(), ours.state_dict(), SAM_RENAMES)[0])
+    ours.load_state_dict(from_huggingface(theirs.state_dict(), ours.state_dict(), layout_of(ours).renames)[0])
 
     generator = torch.Generator().manual_seed(9)
     side, grid = config.preprocessing.image_size, config.preprocessing.image_size // config.encoder.patch_size

@@ -7,6 +7,7 @@ import torch
 
 from sam_train.errors import InputError
 from sam_train.models import build_model
+from sam_train.tasks import feature_cache
 from sam_train.tasks.feature_cache import FeatureCache, encoder_key
 from tests.tasks.runs import AUGMENTATION, SIZE, Losses, make_data, make_task, make_trainer, weights
 
@@ -85,6 +86,16 @@ def test_the_encoder_rests_once_the_cache_is_full(tmp_path):
     second = run(tmp_path / "second", FeatureCache(str(tmp_path / "cache")))
     assert second.num_encoded == 0
     assert furthest(first.weights, second.weights) == 0
+
+
+def test_entries_of_an_earlier_format_are_computed_anew(tmp_path, monkeypatch):
+    """Format 2 had SAM 2's no-memory embedding in its features."""
+    with monkeypatch.context() as patch:
+        patch.setattr(feature_cache, "_FORMAT", 2)
+        run(tmp_path / "first", FeatureCache(str(tmp_path / "cache")))
+    again = run(tmp_path / "second", FeatureCache(str(tmp_path / "cache")))
+    assert again.num_encoded == 3 + 3 + 1
+    assert len(list((tmp_path / "cache").iterdir())) == 2
 
 
 def test_augmented_views_come_round_again(tmp_path):

@@ -10,12 +10,10 @@ from torch import Tensor, nn
 
 from sam_train.models.layers import MLPBlock
 from sam_train.models.prompt_encoder import PromptEncoder
-from sam_train.models.promptable import PromptableModel
+from sam_train.models.promptable import Parts, PromptableModel
 from sam_train.models.sam.mask_decoder import MaskDecoder
-from sam_train.models.sam.tiny_vit import TinyViTConfig
-from sam_train.models.sam.vit import ViTConfig
+from sam_train.models.staged_encoder import EncoderConfig
 from sam_train.models.two_way_transformer import TwoWayTransformer
-from sam_train.models.unused_weights import Shapes
 from sam_train.preprocessing import Preprocessing
 from sam_train.structures import ImageFeatures, MaskPrediction, Prompts
 
@@ -25,20 +23,24 @@ class SamConfig:
     """Sizes of a SAM; MobileSAM and SlimSAM are SAMs with another encoder.
 
     Attributes:
-        encoder: The image encoder's, and with them which one it is.
-        preprocessing: How images become its input, with the input's side.
+        encoder: Sizes of the image encoder, and with them which encoder it is.
+        preprocessing: How images become the model's input, with the input's side.
         dim: Channels of the image embedding and the decoder.
         decoder_depth: Two-way blocks.
         decoder_heads: Attention heads of the decoder.
         decoder_mlp_dim: Hidden channels of the decoder's MLPs.
     """
 
-    encoder: ViTConfig | TinyViTConfig
+    encoder: EncoderConfig
     preprocessing: Preprocessing
     dim: int = 256
     decoder_depth: int = 2
     decoder_heads: int = 8
     decoder_mlp_dim: int = 2048
+
+    def build(self) -> Sam:
+        """Return the model with fresh weights."""
+        return Sam(self)
 
 
 class Sam(PromptableModel):
@@ -56,9 +58,9 @@ class Sam(PromptableModel):
         self.mask_decoder = MaskDecoder(config.dim, transformer)
 
     @property
-    def unused_shapes(self) -> Shapes:
-        """Of the classifier that TinyViT was pretrained with."""
-        return tuple((f"image_encoder.{name}", shape) for name, shape in self.config.encoder.unused_shapes)
+    def parts(self) -> Parts:
+        """The three modules that a promptable model is made of."""
+        return Parts(self.image_encoder, self.prompt_encoder, self.mask_decoder)
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -66,7 +68,7 @@ class Sam(PromptableModel):
         return self.config.preprocessing
 
     def as_features(self, encoded: Float[Tensor, "B C h w"]) -> ImageFeatures:
-        """The embedding alone."""
+        """Return the embedding; SAM has no finer features."""
         return ImageFeatures(embedding=encoded)
 
     def decode(
@@ -79,18 +81,18 @@ class Sam(PromptableModel):
         attention_similarity: Float[Tensor, "P h w"] | None = None,
         target_embedding: Float[Tensor, "P C"] | None = None,
     ) -> MaskPrediction:
-        """Masks for P objects, object i being on image ``object_image[i]`` of the features.
+        """Return masks of P objects; object i is on image ``object_image[i]`` of the features.
 
         An object's masks depend on its own prompts and image alone.
 
         Args:
-            features: Of B images.
-            prompts: Of P objects.
-            object_image: Which image each object is on.
-            multimask: Three candidates an object, meant for ambiguous prompts such as one click, instead of one; it may
-                be said for each object (see :meth:`MaskDecoder.forward`).
+            features: Features of B images.
+            prompts: Prompts of P objects.
+            object_image: Index of each object's image.
+            multimask: Return three candidates per object, meant for ambiguous prompts such as one click, instead of
+                one; may be given per object (see :meth:`MaskDecoder.forward`).
             attention_similarity: How much each cell of the image embedding looks like the target, added to the scores
-                with which tokens look at the image (PerSAM, Zhang et al. 2023: target-guided attention).
+                of tokens that attend to the image (PerSAM, Zhang et al. 2023: target-guided attention).
             target_embedding: The target's own embedding, added to every token (PerSAM: target-semantic prompting).
         """
         embeddings = self.prompt_encoder(prompts)._replace(similarity=attention_similarity, target=target_embedding)

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from sam_train.models.checkpoint_layout import HuggingFaceEncoder, PositionTable
 from sam_train.models.encoder_block import EncoderBlock
 from sam_train.models.layers import MLPBlock, image_neck
-from sam_train.models.sam.relative_attention import attend
+from sam_train.models.sam.relative_positions import (
+    RelativeAttention,
+    resize_position_embedding,
+    resize_relative_positions,
+)
 from sam_train.models.staged_encoder import Maps, StagedEncoder
-from sam_train.models.unused_weights import Shapes
 from sam_train.models.windows import merge_windows, partition_windows
+
+HUGGINGFACE_RENAMES = {
+    "patch_embed.proj": "patch_embed.projection",
+    "blocks.{}.norm{}": "layers.{}.layer_norm{}",
+    "blocks": "layers",
+    "neck.0": "neck.conv1",
+    "neck.1": "neck.layer_norm1",
+    "neck.2": "neck.conv2",
+    "neck.3": "neck.layer_norm2",
+}
 
 
 @dataclass(frozen=True)
@@ -26,11 +39,11 @@ class ViTConfig:
         embed_dim: Channels of the blocks.
         depth: Number of blocks.
         num_heads: Attention heads of each block.
-        global_blocks: Blocks that attend over the whole image; the others over windows.
-        image_size: Side of the input that the position embeddings were made for, in pixels.
+        global_blocks: Blocks that attend over the whole image; the others attend over windows.
+        mlp_dim: Hidden channels of the blocks' MLPs.
+        image_size: Side of the input that the position embeddings are made for, in pixels.
         window_size: Side of a window, in patches.
         patch_size: Side of a patch, in pixels.
-        mlp_dim: Hidden channels of the blocks' MLPs.
     """
 
     embed_dim: int
@@ -42,8 +55,6 @@ class ViTConfig:
     window_size: int = 14
     patch_size: int = 16
 
-    unused_shapes: ClassVar[Shapes] = ()  # checkpoints hold nothing else
-
     @property
     def stride(self) -> int:
         """Pixels of the input per cell of the embedding."""
@@ -51,74 +62,12 @@ class ViTConfig:
 
     @property
     def size_multiple(self) -> int:
-        """Input sides are multiples of this."""
-        return self.stride
+        """Number of pixels that the input's side must be a multiple of."""
+        return self.patch_size
 
     def build(self, out_channels: int) -> ImageEncoderViT:
-        """The encoder, with fresh weights."""
+        """Return the encoder with fresh weights."""
         return ImageEncoderViT(self, out_channels)
-
-
-def resize_position_embedding(embedding: Float[Tensor, "1 h w C"], size: tuple[int, int]) -> Float[Tensor, "1 H W C"]:
-    """Absolute position embeddings for another grid, bicubic with antialiasing; the same tensor for the same grid."""
-    if embedding.shape[1:3] == size:
-        return embedding
-    wide = embedding.permute(0, 3, 1, 2).to(_interpolated(embedding))
-    resized = F.interpolate(wide, size, mode="bicubic", antialias=True, align_corners=False)
-    return resized.permute(0, 2, 3, 1).to(embedding.dtype)
-
-
-def resize_relative_positions(table: Float[Tensor, "n c"], size: int) -> Float[Tensor, "m c"]:
-    """A relative-position table for ``size`` positions, linear in the offset as the official ``get_rel_pos``."""
-    length = 2 * size - 1
-    if len(table) == length:
-        return table
-    resized = F.interpolate(table.T[None].to(_interpolated(table)), length, mode="linear", align_corners=False)
-    return resized[0].T.to(table.dtype)
-
-
-def _interpolated(table: Tensor) -> torch.dtype:
-    return torch.promote_types(table.dtype, torch.float32)  # not every device interpolates half precision
-
-
-class RelativeAttention(nn.Module):
-    """Self-attention over a grid with decomposed relative positions (Li et al., "MViTv2", 2022, section 4.1).
-
-    The score of query i and key j has q_i·Rh[row_i - row_j] + q_i·Rw[column_i - column_j] added to it.
-    """
-
-    def __init__(self, dim: int, num_heads: int, grid_size: int) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        head_dim = dim // num_heads
-        self.qkv = nn.Linear(dim, 3 * dim)
-        self.proj = nn.Linear(dim, dim)
-        self.rel_pos_h = nn.Parameter(torch.zeros(2 * grid_size - 1, head_dim))
-        self.rel_pos_w = nn.Parameter(torch.zeros(2 * grid_size - 1, head_dim))
-
-    def forward(self, x: Float[Tensor, "B h w C"]) -> Float[Tensor, "B h w C"]:
-        """Every position attends to every other."""
-        batch, height, width, _ = x.shape
-        qkv = self.qkv(x).view(batch, height * width, 3, self.num_heads, -1)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).flatten(1, 2)
-        rows, columns = self._position_scores(q.unflatten(1, (height, width)))
-        out = attend(q * q.shape[-1] ** -0.5, k, v, rows.flatten(1, 2), columns.flatten(1, 2))
-        out = out.unflatten(0, (batch, self.num_heads)).transpose(1, 2)
-        return self.proj(out.reshape(batch, height, width, -1))
-
-    def _position_scores(
-        self, q: Float[Tensor, "N h w c"]
-    ) -> tuple[Float[Tensor, "N h w h"], Float[Tensor, "N h w w"]]:
-        """For each query the scores of the rows and of the columns that its keys may be in."""
-        rows = torch.einsum("nhwc,hkc->nhwk", q, _offsets(self.rel_pos_h, q.shape[1]).to(q.dtype))
-        columns = torch.einsum("nhwc,wkc->nhwk", q, _offsets(self.rel_pos_w, q.shape[2]).to(q.dtype))
-        return rows, columns
-
-
-def _offsets(table: Float[Tensor, "n c"], size: int) -> Float[Tensor, "size size c"]:
-    """Entry [i, j] is the embedding of the offset i - j."""
-    positions = torch.arange(size, device=table.device)
-    return resize_relative_positions(table, size)[positions[:, None] - positions[None, :] + size - 1]
 
 
 class Block(EncoderBlock):
@@ -133,8 +82,12 @@ class Block(EncoderBlock):
         self.mlp = MLPBlock(config.embed_dim, config.mlp_dim, nn.GELU)
         self.window_size = window_size
 
+    def attention_layers(self) -> list[nn.Module]:
+        """Return the projections before and after attention."""
+        return [self.attn.qkv, self.attn.proj]
+
     def transform(self, x: Float[Tensor, "B h w C"]) -> Float[Tensor, "B h w C"]:
-        """The map after attention and MLP."""
+        """Return the map after attention and MLP."""
         attended = self.norm1(x)
         if self.window_size:
             attended = merge_windows(self.attn(partition_windows(attended, self.window_size)), (x.shape[1], x.shape[2]))
@@ -145,19 +98,19 @@ class Block(EncoderBlock):
 
 
 class PatchEmbed(nn.Module):
-    """Each patch of pixels to one vector."""
+    """A projection of each patch of pixels to one vector."""
 
     def __init__(self, patch_size: int, dim: int) -> None:
         super().__init__()
         self.proj = nn.Conv2d(3, dim, kernel_size=patch_size, stride=patch_size)
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B h w C"]:
-        """A grid of vectors."""
+        """Return a grid of vectors."""
         return self.proj(images).permute(0, 2, 3, 1)
 
 
 class ImageEncoderViT(StagedEncoder):
-    """ViT in the manner of ViTDet (Li et al. 2022) and a neck down to the decoder's channels."""
+    """A ViT in the manner of ViTDet (Li et al. 2022) and a neck down to the decoder's channels."""
 
     def __init__(self, config: ViTConfig, out_channels: int) -> None:
         super().__init__()
@@ -179,13 +132,62 @@ class ImageEncoderViT(StagedEncoder):
         return list(self.blocks)
 
     def start(self, images: Float[Tensor, "B 3 H W"]) -> tuple[Float[Tensor, "B h w C"]]:
-        """Patches with their positions; position embeddings are interpolated to the images' size."""
+        """Return patches with their positions, which are interpolated to the size of the images."""
         x = self.patch_embed(images)
         return (x + resize_position_embedding(self.pos_embed, (x.shape[1], x.shape[2])),)
 
     def finish(self, maps: Maps) -> Float[Tensor, "B C h w"]:
-        """The embedding of the images."""
+        """Return the embedding of the images."""
         return self.neck(maps[-1].permute(0, 3, 1, 2))
+
+    def layer_groups(self) -> list[list[nn.Parameter]]:
+        """Return patches and positions, each block, and the neck with the last block."""
+        return self._group_by_step([self.pos_embed, *self.patch_embed.parameters()], self.neck)
+
+    def undecayed_parameters(self) -> list[nn.Parameter]:
+        """Return the tables of positions."""
+        attentions = [module for module in self.modules() if isinstance(module, RelativeAttention)]
+        return [self.pos_embed, *(table for each in attentions for table in (each.rel_pos_h, each.rel_pos_w))]
+
+    def position_tables(self) -> Mapping[str, PositionTable]:
+        """Return the absolute table and those of global attention; windows are the same at every input size."""
+        config = self.config
+        patch, head_dim = config.patch_size, config.embed_dim // config.num_heads
+        absolute = PositionTable(
+            config.image_size,
+            lambda size: (1, size // patch, size // patch, config.embed_dim),
+            lambda table, size: resize_position_embedding(table, (size // patch, size // patch)),
+        )
+        relative = PositionTable(
+            config.image_size,
+            lambda size: (2 * (size // patch) - 1, head_dim),
+            lambda table, size: resize_relative_positions(table, size // patch),
+        )
+        names = [f"blocks.{block}.attn.rel_pos_{axis}" for block in config.global_blocks for axis in "hw"]
+        return {"pos_embed": absolute} | dict.fromkeys(names, relative)
+
+    def huggingface(self, image_size: int) -> HuggingFaceEncoder:
+        """Return the layout of ``transformers.SamVisionModel``."""
+        config = self.config
+        vision_config = {
+            "hidden_size": config.embed_dim,
+            "num_hidden_layers": config.depth,
+            "num_attention_heads": config.num_heads,
+            "num_channels": 3,
+            "image_size": image_size,
+            "patch_size": config.patch_size,
+            "hidden_act": "gelu",
+            "layer_norm_eps": 1e-6,
+            "attention_dropout": 0.0,
+            "qkv_bias": True,
+            "mlp_ratio": config.mlp_dim / config.embed_dim,
+            "mlp_dim": config.mlp_dim,
+            "use_abs_pos": True,
+            "use_rel_pos": True,
+            "window_size": config.window_size,
+            "global_attn_indexes": list(config.global_blocks),
+        }
+        return HuggingFaceEncoder(HUGGINGFACE_RENAMES, vision_config)
 
 
 def _initialize(module: nn.Module) -> None:

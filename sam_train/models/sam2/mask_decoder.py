@@ -1,4 +1,4 @@
-"""SAM 2's mask decoder: SAM's, with finer features, an object score and a way out of unstable masks."""
+"""SAM 2's mask decoder: SAM's with finer features, an object score and a replacement for unstable masks."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from sam_train.models.layers import MLP
 from sam_train.models.prompt_encoder import PromptEmbeddings
-from sam_train.models.sam.mask_decoder import MaskDecoder
+from sam_train.models.sam.mask_decoder import MaskDecoder, choose
 from sam_train.models.two_way_transformer import TwoWayTransformer
 from sam_train.structures import ImageFeatures, MaskPrediction
 
-# Of the released configurations (sam2/build_sam.py): a mask is stable if its IoU with itself is high when the
+# From the released configurations (sam2/build_sam.py): a mask is stable if its IoU with itself stays high when its
 # threshold moves from -delta to +delta.
 STABILITY_DELTA = 0.05
 STABILITY_THRESHOLD = 0.98
@@ -23,7 +23,7 @@ STABILITY_THRESHOLD = 0.98
 class Sam2MaskDecoder(MaskDecoder):
     """SAM 2's mask decoder (Ravi et al. 2024, section 4 and appendix D.1) over packed objects.
 
-    Its first token says whether the object is in the image at all, the others are SAM's.
+    Its first token predicts whether the object is in the image at all; the others are SAM's.
     """
 
     def __init__(self, dim: int, transformer: TwoWayTransformer) -> None:
@@ -42,10 +42,11 @@ class Sam2MaskDecoder(MaskDecoder):
         multimask: bool | Bool[Tensor, "P"],
         dynamic_multimask: bool = False,
     ) -> MaskPrediction:
-        """As SAM's; with ``dynamic_multimask`` an unstable single mask gives way to the best of the three."""
+        """Decode as SAM; with ``dynamic_multimask`` the best of the three replaces a single mask that is unstable."""
         if not dynamic_multimask or multimask is True:
             return super().forward(features, position, prompts, object_image, multimask)
         tokens = self.predict_tokens(features, position, prompts, object_image)
+        assert tokens.mask_tokens is not None
         single = prefer_stable(tokens)
         if multimask is False:
             return single
@@ -53,6 +54,7 @@ class Sam2MaskDecoder(MaskDecoder):
             tokens,
             logits=torch.where(multimask[:, None, None, None], tokens.logits[:, 1:], single.logits),
             iou=torch.where(multimask[:, None], tokens.iou[:, 1:], single.iou),
+            mask_tokens=choose(tokens.mask_tokens, multimask),
         )
 
     def _output_tokens(self) -> Float[Tensor, "t C"]:
@@ -65,18 +67,23 @@ class Sam2MaskDecoder(MaskDecoder):
 
 
 def prefer_stable(tokens: MaskPrediction) -> MaskPrediction:
-    """From the masks of all four tokens to one each: the single mask if it is stable, else the best of the three."""
-    single, best = tokens.logits[:, :1], replace(tokens, logits=tokens.logits[:, 1:], iou=tokens.iou[:, 1:]).best()
+    """Return one mask per object from those of all four tokens: the single one if stable, else the best of the three.
+
+    The mask token stays that of the single mask, as in the official code: SAM 2 tracks after several clicks, so these
+    are the tokens that its object pointers were trained on.
+    """
+    single, best = tokens.logits[:, :1], MaskPrediction(tokens.logits[:, 1:], tokens.iou[:, 1:]).best()
     stable = stability(single) >= STABILITY_THRESHOLD
     return replace(
         tokens,
         logits=torch.where(stable[..., None, None], single, best.logits),
         iou=torch.where(stable, tokens.iou[:, :1], best.iou),
+        mask_tokens=None if tokens.mask_tokens is None else tokens.mask_tokens[:, :1],
     )
 
 
 def stability(logits: Float[Tensor, "P M h w"]) -> Float[Tensor, "P M"]:
-    """IoU of each mask at a stricter with the same at a looser threshold; 1 where even the looser one is empty."""
+    """Return the IoU of each mask at a stricter and at a looser threshold; 1 where even the looser mask is empty."""
     strict = (logits > STABILITY_DELTA).sum(dim=(-2, -1))
     loose = (logits > -STABILITY_DELTA).sum(dim=(-2, -1))
     return torch.where(loose > 0, strict / loose, 1.0)

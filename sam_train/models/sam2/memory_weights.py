@@ -1,6 +1,6 @@
-"""The weights of SAM 2's memory: what its checkpoints hold beyond the image model.
+"""The weights of SAM 2's memory, which checkpoints hold beside the image model.
 
-Images need none of them (:mod:`sam_train.models.unused_weights`). The modules of the video model take their place.
+Images need none of them (:mod:`sam_train.models.unused_weights`). The modules of a video model take their place.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from sam_train.models.unused_weights import Shapes, linear_shapes
 
 Version = Literal["2.0", "2.1"]
 
-NUM_MEMORIES = 7  # frames a memory bank holds, and their learned times
+NUM_MEMORIES = 7  # frames in a memory bank, each with a learned embedding of its age
 MEMORY_DIM = 64
 ATTENTION_DEPTH = 4
 ATTENTION_MLP_DIM = 2048
@@ -19,7 +19,7 @@ FUSER_DEPTH = 2
 
 
 def memory_shapes(dim: int, version: Version) -> Shapes:
-    """Names and shapes of the memory's weights in the official checkpoints of SAM 2 models with ``dim`` channels."""
+    """Yield names and shapes of the memory's weights in official checkpoints of SAM 2 models with ``dim`` channels."""
     yield "maskmem_tpos_enc", (NUM_MEMORIES, 1, 1, MEMORY_DIM)
     yield "no_mem_pos_enc", (1, 1, dim)
     yield "no_obj_ptr", (1, dim)

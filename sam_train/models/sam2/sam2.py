@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -12,11 +12,10 @@ from torch import Tensor, nn
 
 from sam_train.models.layers import MLP
 from sam_train.models.prompt_encoder import PromptEncoder
-from sam_train.models.promptable import PromptableModel
-from sam_train.models.sam2.fpn_neck import ImageEncoder
-from sam_train.models.sam2.hiera import HieraConfig
+from sam_train.models.promptable import Parts, PromptableModel
 from sam_train.models.sam2.mask_decoder import Sam2MaskDecoder
 from sam_train.models.sam2.memory_weights import Version, memory_shapes
+from sam_train.models.staged_encoder import EncoderConfig
 from sam_train.models.two_way_transformer import TwoWayTransformer
 from sam_train.models.unused_weights import Shapes, hold_unused_weights
 from sam_train.preprocessing import Preprocessing
@@ -28,17 +27,17 @@ class Sam2Config:
     """Sizes of a SAM 2.
 
     Attributes:
-        encoder: The image encoder's.
-        preprocessing: How images become its input, with the input's side.
-        version: 2.1 has weights for occluded objects and the age of object pointers that 2.0 has not; on images the
-            two are the same function. None for a model that no video has trained: it has no memory, nor weights of one.
+        encoder: Sizes of the image encoder, and with them which encoder it is.
+        preprocessing: How images become the model's input, with the input's side.
+        version: 2.1 has weights for occluded objects and for the age of object pointers that 2.0 lacks; on images the
+            two are the same function. None for a model that no video has trained: it has no weights of a memory.
         dim: Channels of the image embedding and the decoder.
         decoder_depth: Two-way blocks.
         decoder_heads: Attention heads of the decoder.
         decoder_mlp_dim: Hidden channels of the decoder's MLPs.
     """
 
-    encoder: HieraConfig
+    encoder: EncoderConfig
     preprocessing: Preprocessing
     version: Version | None
     dim: int = 256
@@ -46,37 +45,53 @@ class Sam2Config:
     decoder_heads: int = 8
     decoder_mlp_dim: int = 2048
 
+    def build(self) -> Sam2:
+        """Return the model with fresh weights."""
+        return Sam2(self)
+
 
 class Sam2(PromptableModel):
     """SAM 2 over packed objects. Parameter names are the official checkpoints' own.
 
-    The video part's weights are held but not used (:mod:`sam_train.models.sam2.memory_weights`).
+    The weights of the video part are held but not used (:mod:`sam_train.models.sam2.memory_weights`).
     """
 
     def __init__(self, config: Sam2Config) -> None:
         super().__init__()
         self.config = config
         self.no_mem_embed = nn.Parameter(torch.zeros(1, 1, config.dim))
-        self.image_encoder = ImageEncoder(config.encoder, config.dim)
+        self.image_encoder = config.encoder.build(config.dim)
         self.sam_prompt_encoder = PromptEncoder(
             config.dim, config.preprocessing.image_size, config.encoder.stride, pad_boxes=True
         )
         mlp = partial(MLP, config.dim, config.decoder_mlp_dim, config.dim, num_layers=2)
         transformer = TwoWayTransformer(config.decoder_depth, config.dim, config.decoder_heads, mlp)
         self.sam_mask_decoder = Sam2MaskDecoder(config.dim, transformer)
-        hold_unused_weights(self, self.unused_shapes)
+        hold_unused_weights(self, self._memory_shapes())
         nn.init.trunc_normal_(self.no_mem_embed, std=0.02)
 
+    @property
+    def parts(self) -> Parts:
+        """The three modules that a promptable model is made of."""
+        return Parts(self.image_encoder, self.sam_prompt_encoder, self.sam_mask_decoder)
+
+    def undecayed_parameters(self) -> Iterator[nn.Parameter]:
+        """Yield the image encoder's tables and the no-memory embedding."""
+        yield from super().undecayed_parameters()
+        yield self.no_mem_embed
+
     def encoding_parameters(self) -> Iterator[nn.Parameter]:
-        """The image encoder's, and what :meth:`as_features` takes from elsewhere."""
+        """Yield the image encoder's parameters and those of the two decoder layers that :meth:`as_features` uses."""
         decoder = self.sam_mask_decoder
         for part in (self.image_encoder, decoder.conv_s0, decoder.conv_s1):
             yield from part.parameters()
-        yield self.no_mem_embed
 
     @property
     def unused_shapes(self) -> Shapes:
-        """Of the memory's weights, where there is one."""
+        """Names and shapes of the memory's weights, where there is a memory, and of what the encoder does not use."""
+        return (*super().unused_shapes, *self._memory_shapes())
+
+    def _memory_shapes(self) -> Shapes:
         return memory_shapes(self.config.dim, self.config.version) if self.config.version else ()
 
     @property
@@ -85,17 +100,18 @@ class Sam2(PromptableModel):
         return self.config.preprocessing
 
     def as_features(self, encoded: tuple[Float[Tensor, "B C _ _"], ...]) -> ImageFeatures:
-        """The embedding and the finer maps.
+        """Return the embedding, before any memory, and the finer maps.
 
-        The finer ones come through the mask decoder's ``conv_s0`` and ``conv_s1``: an eighth and a quarter of the
-        channels are all that decoding reads. A single image has no memory, and its embedding says so.
+        The finer maps come through the mask decoder's ``conv_s0`` and ``conv_s1``: an eighth and a quarter of the
+        channels are all that decoding reads.
         """
         finest, finer, embedding = encoded
         decoder = self.sam_mask_decoder
-        return ImageFeatures(
-            embedding=embedding + self.no_mem_embed.view(1, -1, 1, 1),
-            high_res=(decoder.conv_s0(finest), decoder.conv_s1(finer)),
-        )
+        return ImageFeatures(embedding, high_res=(decoder.conv_s0(finest), decoder.conv_s1(finer)))
+
+    def without_memory(self, features: ImageFeatures) -> ImageFeatures:
+        """Return features of still images as the mask decoder reads them: the learned no-memory embedding is added."""
+        return replace(features, embedding=features.embedding + self.no_mem_embed.view(1, -1, 1, 1))
 
     def decode(
         self,
@@ -106,22 +122,22 @@ class Sam2(PromptableModel):
         *,
         dynamic_multimask: bool = False,
     ) -> MaskPrediction:
-        """Masks for P objects, object i being on image ``object_image[i]`` of the features.
+        """Return masks of P objects; object i is on image ``object_image[i]`` of the features.
 
         An object's masks depend on its own prompts and image alone. The object score is returned beside them and
         changes no logit.
 
         Args:
-            features: Of B images.
-            prompts: Of P objects.
-            object_image: Which image each object is on.
-            multimask: Three candidates an object, meant for ambiguous prompts such as one click, instead of one; it may
-                be said for each object (see :meth:`MaskDecoder.forward`).
-            dynamic_multimask: Where the one mask is unstable, the best of the three instead, as :meth:`predict` has
-                it; without effect on ``multimask``.
+            features: Features of B images.
+            prompts: Prompts of P objects.
+            object_image: Index of each object's image.
+            multimask: Return three candidates per object, meant for ambiguous prompts such as one click, instead of
+                one; may be given per object (see :meth:`MaskDecoder.forward`).
+            dynamic_multimask: Replace a single mask that is unstable by the best of the three, as :meth:`predict` does;
+                objects that are asked for three keep them.
         """
         return self.sam_mask_decoder(
-            features,
+            self.without_memory(features),
             self.sam_prompt_encoder.dense_position(),
             self.sam_prompt_encoder(prompts),
             object_image,
@@ -136,8 +152,5 @@ class Sam2(PromptableModel):
         object_image: Int[Tensor, "P"],
         multimask: bool | Bool[Tensor, "P"],
     ) -> MaskPrediction:
-        """Masks as the official predictor gives them: a single mask that is unstable gives way (``dynamic_multimask``).
-
-        SAM 2 was trained without.
-        """
+        """Return masks as the official predictor does: with ``dynamic_multimask``, which SAM 2 was trained without."""
         return self.decode(features, prompts, object_image, multimask, dynamic_multimask=True)

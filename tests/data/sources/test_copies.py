@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import tifffile
 
-from sam_train.runs.known_images import known_images
 from sam_train.data.sources.folder import FolderSource
 from sam_train.errors import InputError
+from sam_train.runs.known_images import known_images
 from tests.data.sources.folders import make_folder, save, two_objects
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -95,7 +96,8 @@ class PromptEncoder(nn.Module):
         is_point = labels != PointLabel.EMPTY.value  # torch.compile compares tensors with numbers, not with an enum
         types = torch.cat([embedding.weight for embedding in self.point_embeddings])  # pyright: ignore[reportCallIssue, reportArgumentType]
         # A click is on a pixel, and its coordinate is the pixel's corner: + 0.5 is the center.
-        points = self.pe_layer.encode((prompts.points + 0.5) / self.image_size) + types[labels.clamp(min=0)]
+        points = self.pe_layer.encode((prompts.points + 0.5) / self.image_size)
+        points = points + F.embedding(labels.clamp(min=0), types)  # its gradient has one order of sums, types[...] not
         points = torch.where(is_point[..., None], points, 0)
         padded = is_point.any(dim=1)
         if not self.pad_boxes:

@@ -118,7 +118,7 @@ class MaskDecoder(nn.Module):
         prompts: PromptEmbeddings,
         multimask: bool | Bool[Tensor, "P"] | None,
     ) -> MaskPrediction:
-        image, *finer = (level[images] for level in (embedding, *finer))
+        image, *finer = (_of_images(level, images) for level in (embedding, *finer))
         if prompts.has_own_dense:
             image = image + _as_tokens(prompts.dense)
         output_tokens = self._output_tokens()
@@ -179,6 +179,14 @@ def _grow(x: Float[Tensor, "P n C"], convolution: nn.Module) -> Float[Tensor, "P
     assert isinstance(bias, Tensor)
     grown = F.linear(x, weight.permute(2, 3, 1, 0).flatten(0, 2), bias.repeat(4))
     return grown.unflatten(2, (4, -1)).flatten(1, 2)
+
+
+def _of_images(level: Float[Tensor, "B L C"], images: slice | Int[Tensor, "P"]) -> Float[Tensor, "P L C"]:
+    """Return each object's image tokens; their gradients are summed in the objects' order.
+
+    Not ``level[images]``, whose backward pass on a CPU adds in whatever order its threads arrive.
+    """
+    return level[images] if isinstance(images, slice) else level.index_select(0, images)
 
 
 def _as_tokens(x: Float[Tensor, "B C h w"]) -> Float[Tensor, "B L C"]:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torchvision.ops import masks_to_boxes
 
 from sam_train.errors import InputError
+from sam_train.limits import check_limits
 from sam_train.preprocessing import downscale_masks, resize_logits, valid_region
 from sam_train.prompts.sampling import (
     error_centers,
@@ -21,7 +22,7 @@ from sam_train.prompts.sampling import (
     random_points,
     rough_masks,
 )
-from sam_train.structures import NUM_DRAWS, Batch, MaskPrediction, PointLabel, Prompts
+from sam_train.structures import Batch, MaskPrediction, PointLabel, Prompts
 
 CLICK_GRID = 256  # clicks are placed on a grid of about this side: the logits' own at 1024 px, every pixel at 256
 FIRST_DRAWS = 6  # kind, four box sides, point
@@ -50,12 +51,9 @@ class PromptSimulator:
     correct_at: Literal["random", "center"] = "random"
 
     def __post_init__(self) -> None:
-        if min(self._frequencies) < 0 or not sum(self._frequencies):
+        check_limits("prompts", vars(self))
+        if not sum(self._frequencies):
             raise InputError(f"prompts: box, point, center, mask = {self._frequencies}; give one of them more than 0")
-        if not 0 <= self.corrections <= NUM_DRAWS - FIRST_DRAWS:
-            raise InputError(f"prompts.corrections={self.corrections}, possible are 0..{NUM_DRAWS - FIRST_DRAWS}")
-        if self.correct_at not in ("random", "center"):
-            raise InputError(f"prompts.correct_at={self.correct_at!r}, possible are random and center")
 
     @property
     def _frequencies(self) -> tuple[float, float, float, float]:

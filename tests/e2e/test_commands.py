@@ -214,7 +214,7 @@ def test_an_image_in_two_splits_is_refused(tmp_path, monkeypatch, capsys):
     )
 
 
-def test_training_images_are_recognised_in_another_layout(tmp_path, monkeypatch, capsys):
+def test_training_images_are_recognized_in_another_layout(tmp_path, monkeypatch, capsys):
     write_squares(tmp_path / "squares" / "train", 3)
     write_squares(tmp_path / "squares" / "val", 2, first=3)
     short = [argument for argument in SMALL if not argument.startswith("data.")]

@@ -18,7 +18,7 @@ from sam_train.data.loading.sampler import TrainBatches
 from sam_train.data.loading.share import Share
 from sam_train.data.loading.views import Views
 from sam_train.data.sources.base import DataSource, ImageSet, Split
-from sam_train.errors import InputError
+from sam_train.limits import check_limits
 from sam_train.machine import num_processors
 from sam_train.preprocessing import Preprocessing
 from sam_train.structures import Batch
@@ -54,12 +54,7 @@ class Loading:
     augmentation: Augmentation | None = None
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "max_objects", "micro_batch", "micro_objects"):
-            value = getattr(self, name)
-            if isinstance(value, int) and value < 1:
-                raise InputError(f"loader.{name}={value}: at least 1")
-        if self.max_val_images is not None and self.max_val_images < 1:
-            raise InputError(f"loader.max_val_images={self.max_val_images}: at least 1, or null for all")
+        check_limits("loader", vars(self))
 
     def workers(self, num_devices: int) -> int:
         """Return the number of loading processes of each device, where this many devices share the machine."""

@@ -28,7 +28,7 @@ from sam_train.cli.overrides import CONFIGS
 from sam_train.inference.scoring import score_batch
 from sam_train.metrics import DICE, IOU
 from sam_train.metrics.base import MaskPairs
-from sam_train.prompts.simulator import EVALUATION
+from sam_train.prompts.protocols import EVALUATION
 from sam_train.runs.fit import make_data
 from sam_train.runs.run import base_model
 from sam_train.runs.settings import Settings

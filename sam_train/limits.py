@@ -79,6 +79,7 @@ LIMITS: Mapping[str, Mapping[str, Limit]] = {
         "point": NOT_NEGATIVE,
         "center": NOT_NEGATIVE,
         "mask": NOT_NEGATIVE,
+        "given": NOT_NEGATIVE,
         "box_noise": NOT_NEGATIVE,
         "corrections": whole(0, 10),
         "correct_at": one_of("random", "center"),
@@ -126,7 +127,12 @@ LIMITS: Mapping[str, Mapping[str, Limit]] = {
         "log_every_n_steps": whole(1),
     },
     "cache": {"views": whole(1), "dtype": one_of("bfloat16", "float32")},
-    "evaluation": {"split": one_of("train", "val", "test"), "overlays": whole(0)},
+    "evaluation": {
+        "split": one_of("train", "val", "test"),
+        "clicks": whole(1, 20),
+        "overlays": whole(0),
+        "coco": YES_OR_NO,
+    },
 }
 """By part of a run's settings and name."""
 

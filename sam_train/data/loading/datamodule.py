@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -107,9 +107,9 @@ class SegmentationData(LightningDataModule):
         """Return a split without augmentation."""
         return EvalDataset(self.splits[split], self.preprocessing, self.loading.min_area)
 
-    def eval_dataloader(self, split: Split) -> BatchLoader:
-        """Return batches of this device's share of a split."""
-        return self._eval_dataloader(self.eval_dataset(split))
+    def eval_dataloader(self, split: Split, seen: Collection[str] = ()) -> BatchLoader:
+        """Return batches of this device's share of a split, without the images of the ids in ``seen``."""
+        return self._eval_dataloader(self.eval_dataset(split), seen)
 
     def views(self) -> list[Views]:
         """Return the variants of images that training and validation see, whose features a cache may keep."""
@@ -141,15 +141,18 @@ class SegmentationData(LightningDataModule):
         some = source if limit is None else source.some(limit)
         return EvalDataset(some, self.preprocessing, self.loading.min_area, self.cache)
 
-    def _eval_dataloader(self, dataset: EvalDataset) -> BatchLoader:
+    def _eval_dataloader(self, dataset: EvalDataset, seen: Collection[str] = ()) -> BatchLoader:
         share = Share.own()
+        left = (
+            [index for index, name in enumerate(dataset.images.ids) if name not in seen]
+            if seen
+            else range(len(dataset))
+        )
         # Every device has one at least, be it another's: Lightning leaves validation out where there is nothing, and
         # the others would wait for it.
-        images = Subset(dataset, range(share.rank % len(dataset), len(dataset), share.world_size))
-        options = self._options(persistent=False)
-        if options["num_workers"]:
-            options["prefetch_factor"] = 1  # all objects of an image, not some: batches may be large
-        return BatchLoader(images, self.num_encoded, **options)
+        own = left[share.rank % max(len(left), 1) :: share.world_size]
+        # One image a batch: with all its objects that is enough, and no score depends on what it is batched with.
+        return BatchLoader(Subset(dataset, own), 1, **self._options(persistent=False))
 
     def _options(self, persistent: bool) -> dict[str, Any]:
         num_workers = self.num_workers

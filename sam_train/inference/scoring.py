@@ -10,6 +10,8 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from sam_train.inference.interaction import encode, interact
+from sam_train.inference.regions import Cleaning
+from sam_train.inference.restoring import PIXELS_AT_ONCE, full_masks
 from sam_train.metrics.base import MaskPairs, Metric
 from sam_train.metrics.table import column_of
 from sam_train.models.promptable import PromptableModel
@@ -19,10 +21,7 @@ from sam_train.structures import Batch, ImageFeatures, Prompts, Sample
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# What bounds memory on images with hundreds of objects or millions of pixels, and changes no result:
-OBJECTS_AT_ONCE = 32  # decoded together: what caches hold of a small model's masks
-# Of logits at the original size, 128 MB, and eight times as many of masks; one object's at least.
-PIXELS_AT_ONCE = 1 << 25
+OBJECTS_AT_ONCE = 32  # decoded together: what caches hold of a small model's masks; it changes no result
 
 
 class PredictedImage(NamedTuple):
@@ -54,12 +53,8 @@ def predict_parts(
     for start in range(0, batch.num_objects, at_once):
         objects = torch.arange(start, min(start + at_once, batch.num_objects), device=batch.masks.device)
         *_, (prompts, prediction) = interact(model.predict, features, batch.with_objects(objects), simulator)
-        logits = prediction.best().logits.float()
-        masks = [
-            model.preprocessing.restore_logits(some, (height, width))[:, 0] > 0
-            for some in logits.split(max(PIXELS_AT_ONCE // (height * width), 1))
-        ]
-        yield objects, PredictedImage(torch.cat(masks), Prompts(prompts.points, prompts.labels))
+        masks = full_masks(prediction.best().logits, model.preprocessing, (height, width), Cleaning())[:, 0]
+        yield objects, PredictedImage(masks, Prompts(prompts.points, prompts.labels))
 
 
 def mask_pairs(predicted: Bool[Tensor, "P h w"], truth: Sample, objects: Int[Tensor, "P"]) -> MaskPairs:

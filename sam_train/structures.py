@@ -31,17 +31,17 @@ class PointLabel(IntEnum):
     BOX_BOTTOM_RIGHT = 3
 
 
-T = TypeVar("T", bound="_Tensors")  # typing.Self says the same but cannot be checked at run time
+T = TypeVar("T", bound="Tensors")  # typing.Self says the same but cannot be checked at run time
 
 
-class _Tensors:
+class Tensors:
     """A dataclass whose tensor fields travel together."""
 
     def _map(self: T, function: Callable[[Tensor], Tensor]) -> T:
         def convert(value: Any) -> Any:
             if isinstance(value, Tensor):
                 return function(value)
-            if isinstance(value, _Tensors):
+            if isinstance(value, Tensors):
                 return value._map(function)
             if isinstance(value, tuple):
                 return tuple(convert(item) for item in value)
@@ -75,7 +75,7 @@ NUM_DRAWS = 16
 
 
 @dataclass(frozen=True)
-class Prompts(_Tensors):
+class Prompts(Tensors):
     """What a person would give for each object: clicks, box corners, a rough mask, or any of them together.
 
     Attributes:
@@ -115,7 +115,7 @@ class Prompts(_Tensors):
 
 
 @dataclass  # not frozen for the same reason as Batch, which may hold it
-class Sample(_Tensors):
+class Sample(Tensors):
     """One image and the objects of it that will be used, before batching.
 
     Objects are regions of label planes (:mod:`sam_train.label_planes`): object i is where
@@ -180,7 +180,7 @@ class Sample(_Tensors):
 
 
 @dataclass  # not frozen: Lightning's precision plugins refuse to convert what is
-class Batch(_Tensors):
+class Batch(Tensors):
     """Images with their packed objects.
 
     Attributes:
@@ -256,7 +256,7 @@ class Batch(_Tensors):
 
 
 @dataclass  # not frozen for the same reason as Batch, which may hold it
-class ImageFeatures(_Tensors):
+class ImageFeatures(Tensors):
     """What the image encoder says of each image, all that decoding needs of it.
 
     Attributes:
@@ -283,7 +283,7 @@ class ImageFeatures(_Tensors):
 
 
 @dataclass  # as ImageFeatures
-class EncoderState(_Tensors):
+class EncoderState(Tensors):
     """An image encoder left between two of its steps: all that the rest of it needs.
 
     Attributes:
@@ -311,7 +311,7 @@ class EncoderState(_Tensors):
 
 
 @dataclass(frozen=True)
-class MaskPrediction(_Tensors):
+class MaskPrediction(Tensors):
     """What the mask decoder says of each object.
 
     Attributes:

@@ -1,10 +1,5 @@
 """Fine-tune on a folder of images and masks, see what it gained, use the model and take it elsewhere."""
 
-from pathlib import Path
-
-import torch
-import torch.nn.functional as F
-
 # --8<-- [start:train]
 from sam_train.data.sources.folder import FolderSource
 from sam_train.runs.evaluate import evaluate
@@ -34,25 +29,12 @@ untuned, model = run.untuned(), run.tuned()  # plain torch.nn.Modules in evaluat
 # --8<-- [end:load]
 
 # --8<-- [start:predict]
-from sam_train.data.loading.transforms import resize_image
-from sam_train.data.sources.image_files import read_image
-from sam_train.structures import Prompts
+from sam_train.runs.opening import open_predictor
 
-image = read_image(Path("polyps/images/0.png"))  # (3, height, width), 8-bit RGB
-height, width = image.shape[1:]
-boxes = torch.tensor([[8.0, 6.0, 42.0, 26.0]])  # x0, y0, x1, y1 in pixels of the image
-
-preprocessing = model.preprocessing
-resized = resize_image(image, preprocessing).float()
-valid_size = torch.tensor([resized.shape[1:]])
-side = preprocessing.image_size
-padded = F.pad(resized, (0, side - resized.shape[2], 0, side - resized.shape[1]))[None]
-with torch.no_grad():
-    features = model.encode_image(preprocessing.normalize(padded, valid_size))  # once per image
-    corners = preprocessing.scale_points(boxes.view(-1, 2, 2), (height, width))
-    object_image = torch.zeros(len(boxes), dtype=torch.long)  # all boxes are on image 0
-    found = model.predict(features, Prompts.from_boxes(corners.flatten(1)), object_image, multimask=False)
-masks = preprocessing.restore_logits(found.logits, (height, width))[:, 0] > 0  # (boxes, height, width)
+predictor = open_predictor("runs/polyps")  # or weights of Meta or Hugging Face, or the name of a preset
+predictor.set_image("polyps/images/0.png")  # or an image of Pillow, an array, a tensor
+found = predictor.predict(boxes=[[8, 6, 42, 26]])  # x0, y0, x1, y1 in pixels of the image
+masks = found.masks[:, 0].cpu()  # (boxes, height, width)
 # --8<-- [end:predict]
 
 # --8<-- [start:export]

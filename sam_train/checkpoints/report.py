@@ -10,7 +10,11 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from sam_train.checkpoints.foreign import recognize
 from sam_train.checkpoints.huggingface import is_huggingface, layout_of, to_huggingface
+from sam_train.checkpoints.meta import find_weights
+from sam_train.checkpoints.reading import Checkpoint
+from sam_train.errors import InputError
 from sam_train.models import PRESETS, build_model
 
 _LINES = 6  # per kind of difference: enough to see the pattern, few enough to read
@@ -86,6 +90,20 @@ def _ranges(numbers: set[int]) -> str:
     starts = [number for number in sorted(numbers) if number - 1 not in numbers]
     ends = [number for number in sorted(numbers) if number + 1 not in numbers]
     return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in zip(starts, ends, strict=True))
+
+
+def find_preset(checkpoint: Checkpoint) -> str:
+    """Return the preset that a checkpoint is of; of SAM 2 without its memory, which is also 2.1's, the first.
+
+    Raises:
+        InputError: If it holds no model, or none of the presets'.
+    """
+    tensors = find_weights(checkpoint, ())
+    presets, similarity = _nearest_presets(tensors)
+    if similarity < _SIMILAR:
+        what = recognize(tensors) or f"it is none of the models here ({', '.join(PRESETS)})"
+        raise InputError(f"{checkpoint.source}: {what}")
+    return presets[0]
 
 
 def guess(tensors: Mapping[str, Tensor], model_state: Mapping[str, Tensor]) -> str:

@@ -10,8 +10,8 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 from torchvision.ops import masks_to_boxes
 
-from sam_train.data.loading.transforms import resize_image
 from sam_train.errors import InputError
+from sam_train.inference.images import encode_pixels
 from sam_train.models.promptable import PromptableModel
 from sam_train.models.sam.sam import Sam
 from sam_train.preprocessing import valid_region
@@ -76,12 +76,9 @@ def find_alike(
 
 def _encode(model: Sam, image: UInt8[Tensor, "3 h w"]) -> tuple[ImageFeatures, Bool[Tensor, "g g"]]:
     """Return an image's features and which of their cells are not padding."""
-    weight, side = model.mask_decoder.iou_token.weight, model.preprocessing.image_size
-    resized = resize_image(image.cpu(), model.preprocessing)
-    size = torch.tensor([resized.shape[1:]])
-    padded = F.pad(resized, (0, side - resized.shape[2], 0, side - resized.shape[1]))
-    inputs = model.preprocessing.normalize(padded[None], size).to(weight)
-    return model.encode_image(inputs), valid_region(size, side, model.config.encoder.stride)[0].to(weight.device)
+    features, side = encode_pixels(model, [image]).features, model.preprocessing.image_size
+    size = torch.tensor([model.preprocessing.resized_size((image.shape[1], image.shape[2]))])
+    return features, valid_region(size, side, model.config.encoder.stride)[0].to(features.embedding.device)
 
 
 def _target_embedding(model: Sam, example: UInt8[Tensor, "3 H W"], mask: Bool[Tensor, "H W"]) -> Float[Tensor, "C"]:

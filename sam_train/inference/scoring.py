@@ -11,6 +11,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sam_train.inference.interaction import encode, interact
+from sam_train.inference.regions import Cleaning
+from sam_train.inference.restoring import PIXELS_AT_ONCE, full_masks
 from sam_train.inference.score_columns import Rows
 from sam_train.metrics.base import MaskPairs, Metric
 from sam_train.metrics.region import IOU
@@ -21,10 +23,7 @@ from sam_train.structures import Batch, ImageFeatures, MaskPrediction, Prompts, 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# What bounds memory on images with hundreds of objects or millions of pixels, and changes no result:
-OBJECTS_AT_ONCE = 32  # decoded together: what caches hold of a small model's masks
-# Of logits at the original size, 128 MB, and eight times as many of masks; one object's at least.
-PIXELS_AT_ONCE = 1 << 25
+OBJECTS_AT_ONCE = 32  # decoded together: what caches hold of a small model's masks; it changes no result
 
 
 class Round(NamedTuple):
@@ -45,13 +44,9 @@ class Round(NamedTuple):
     def restored(self) -> PredictedImage:
         """Return the masks at the image's original size."""
         best = self.prediction.best()
-        height, width = self.size
-        masks = [
-            self.model.preprocessing.restore_logits(some, self.size)[:, 0] > 0
-            for some in best.logits.float().split(max(PIXELS_AT_ONCE // (height * width), 1))
-        ]
+        masks = full_masks(best.logits, self.model.preprocessing, self.size, Cleaning())[:, 0]
         prompts = Prompts(self.prompts.points, self.prompts.labels)
-        return PredictedImage(torch.cat(masks), best.iou[:, 0].float(), prompts)
+        return PredictedImage(masks, best.iou[:, 0].float(), prompts)
 
 
 class PredictedImage(NamedTuple):

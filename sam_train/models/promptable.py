@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -30,9 +31,11 @@ class PromptableModel(nn.Module, ABC):
 
     Attributes:
         image_encoder: The part that sees the image, once for all of its objects.
+        logit_limit: The largest logit, up or down, that the official predictor returns to be a mask prompt again.
     """
 
     image_encoder: StagedEncoder
+    logit_limit: float = math.inf
 
     @property
     @abstractmethod

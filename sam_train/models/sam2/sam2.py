@@ -56,6 +56,8 @@ class Sam2(PromptableModel):
     The weights of the video part are held but not used (:mod:`sam_train.models.sam2.memory_weights`).
     """
 
+    logit_limit = 32.0  # sam2/sam2_image_predictor.py
+
     def __init__(self, config: Sam2Config) -> None:
         super().__init__()
         self.config = config

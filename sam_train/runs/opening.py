@@ -1,0 +1,77 @@
+"""Models by whatever a person has: a run, a checkpoint of Meta or Hugging Face, or a preset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from sam_train.checkpoints import load_checkpoint
+from sam_train.checkpoints.reading import SHIPPED, read_checkpoint
+from sam_train.checkpoints.report import find_preset
+from sam_train.errors import InputError
+from sam_train.inference.predictor import Predictor
+from sam_train.inference.regions import Cleaning
+from sam_train.models import PRESETS, ImageModel, build_model
+from sam_train.runs.run import Run
+
+
+def open_model(
+    checkpoint: str | Path,
+    weights: str | None = None,
+    image_size: int | None = None,
+    device: torch.device | str | None = None,
+) -> ImageModel:
+    """Return a model in evaluation mode.
+
+    Args:
+        checkpoint: A run's folder or .ckpt file (its tuned model); a .pth or .safetensors file, a Hugging Face folder
+            or a hub id, of which the preset is recognized; or the name of a preset.
+        weights: Where a run's base weights are now, if they have moved; of a preset without weights of its own, its
+            weights.
+        image_size: Side of the model's input; by default the run's own, or the preset's.
+        device: By default the first GPU, or else the CPU.
+
+    Raises:
+        InputError: If there is no such checkpoint, or it is of no model here.
+    """
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    path, name = Path(checkpoint).expanduser(), str(checkpoint)
+    if path.is_dir() and any((path / file).is_file() for file in ("best.ckpt", "last.ckpt")):
+        model = _of_run(path, weights, image_size)
+    elif name in PRESETS and not path.exists():
+        model = _of_preset(name, weights, image_size)
+    elif "sam_train" in (found := read_checkpoint(name)).content:
+        model = _of_run(path, weights, image_size)
+    else:
+        model = build_model(find_preset(found), image_size)
+        load_checkpoint(model, name)
+    return model.to(device).eval()
+
+
+def open_predictor(
+    checkpoint: str | Path,
+    weights: str | None = None,
+    image_size: int | None = None,
+    device: torch.device | str | None = None,
+    cleaning: Cleaning | None = None,
+) -> Predictor:
+    """Return :func:`open_model`'s model, ready to be given images and prompts."""
+    return Predictor(open_model(checkpoint, weights, image_size, device), cleaning)
+
+
+def _of_run(path: Path, weights: str | None, image_size: int | None) -> ImageModel:
+    if image_size is not None:
+        raise InputError(f"image_size={image_size}: a run's model keeps the size that it was tuned at; leave it out")
+    return Run.load(path, weights).tuned()
+
+
+def _of_preset(name: str, weights: str | None, image_size: int | None) -> ImageModel:
+    if weights is None and name not in SHIPPED:
+        raise InputError(
+            f"checkpoint={name}: this preset comes without weights; name its file, Hugging Face folder or hub id, "
+            f"from which the preset is recognized. With weights of their own: {', '.join(SHIPPED)}"
+        )
+    model = build_model(name, image_size)
+    load_checkpoint(model, weights or name)
+    return model

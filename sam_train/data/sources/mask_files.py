@@ -61,7 +61,7 @@ def read_numbers(path: Path, is_region: bool, background: int = 0, ignore: Seque
     else:
         pixels = _plane(raster, path)
         is_whole = _are_whole(pixels, path, may_be_soft=is_region)
-        if is_region and not (is_whole and not num_soft(count_numbers(_integers(pixels)))):
+        if is_region and not (is_whole and (_are_two(pixels) or not num_soft(count_numbers(_integers(pixels))))):
             pixels = _cut_at_half(pixels, path)
     ignored = np.isin(pixels, list(ignore)) if ignore else None
     if ignored is not None or background:
@@ -71,6 +71,11 @@ def read_numbers(path: Path, is_region: bool, background: int = 0, ignore: Seque
         remedy = "number the objects 1, 2, 3 ..., or set data.background=... or data.ignore=[...] for what is none"
         raise FileError(Problem("labels out of range", path, found, remedy))
     return Numbers(pixels.astype(np.int32), ignored, raster.orientation)
+
+
+def _are_two(pixels: Shaped[np.ndarray, "h w"]) -> bool:
+    """Tell whether a mask has two numbers at most: hard edges, found several times as fast as by counting."""
+    return bool(((pixels == pixels.min()) | (pixels == pixels.max())).all())
 
 
 def num_soft(mask: Counted) -> int:

@@ -76,6 +76,7 @@ def summarize(
         by_size=_parts(rows, metrics, list(prompts), SIZES, _has_size),
         by_category=_parts(rows, metrics, list(prompts), _categories(rows), _is_category),
         by_group=_parts(rows, only_main, list(prompts), groups[:_MOST_GROUPS], _is_group),
+        poor=_poor(rows, list(prompts)),
         clicks=_clicks(rows),
         calibration=_calibration(rows, list(prompts)),
         coco=_coco(rows),
@@ -131,6 +132,21 @@ def _is_group(name: str) -> Any:
 
 def _categories(rows: pa.Table) -> list[str]:
     return sorted({name for name in rows.column("category").to_pylist() if name}) if rows.num_rows else []
+
+
+def _poor(rows: pa.Table, prompts: Sequence[str]) -> dict[str, dict[str, int]]:
+    """Count objects that were not found."""
+    import pyarrow.compute as pc
+
+    if not {f"{model}_iou" for model in MODELS} <= set(rows.column_names):
+        return {}
+    return {
+        prompt: {
+            model: rows.filter((pc.field("prompt") == prompt) & (pc.field(f"{model}_iou") < 0.5)).num_rows
+            for model in MODELS
+        }
+        for prompt in prompts
+    }
 
 
 def _clicks(rows: pa.Table) -> dict[str, dict[str, Any]]:

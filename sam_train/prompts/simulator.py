@@ -12,6 +12,7 @@ from torch import Tensor
 from torchvision.ops import masks_to_boxes
 
 from sam_train.errors import InputError
+from sam_train.limits import check_limits
 from sam_train.preprocessing import downscale_masks, resize_logits, valid_region
 from sam_train.prompts.sampling import (
     BOX_NOISE_LIMIT,
@@ -25,7 +26,6 @@ from sam_train.prompts.sampling import (
 )
 from sam_train.structures import NUM_DRAWS, Batch, MaskPrediction, PointLabel, Prompts
 
-MOST_CORRECTIONS = 19  # 20 clicks: where the published curves of interactive segmentation end
 CLICK_GRID = 256  # clicks are placed on a grid of about this side: the logits' own at 1024 px, every pixel at 256
 FIRST_DRAWS = 6  # kind, four box sides, point
 
@@ -57,13 +57,12 @@ class PromptSimulator:
     box_noise_limit: float = BOX_NOISE_LIMIT
 
     def __post_init__(self) -> None:
-        if min(self._frequencies) < 0 or not sum(self._frequencies):
+        check_limits("prompts", vars(self))
+        if not sum(self._frequencies):
             raise InputError(f"prompts: box, point, center, mask, given = {self._frequencies}; give one more than 0")
-        if self.correct_at not in ("random", "center"):
-            raise InputError(f"prompts.correct_at={self.correct_at!r}, possible are random and center")
-        most = NUM_DRAWS - FIRST_DRAWS if self.correct_at == "random" else MOST_CORRECTIONS
-        if not 0 <= self.corrections <= most:
-            raise InputError(f"prompts.corrections={self.corrections}, possible are 0..{most}")
+        most = NUM_DRAWS - FIRST_DRAWS
+        if self.correct_at == "random" and self.corrections > most:
+            raise InputError(f"prompts.corrections={self.corrections}: up to {most} where prompts.correct_at=random")
 
     @property
     def _frequencies(self) -> tuple[float, float, float, float, float]:

@@ -24,7 +24,8 @@ from sam_train.evaluation.partial_rows import PartialRows
 from sam_train.evaluation.pictures import save_pictures
 from sam_train.evaluation.report import Report
 from sam_train.evaluation.row_files import write_rows
-from sam_train.evaluation.summary import summarize
+from sam_train.evaluation.summary import boxes_in, summarize
+from sam_train.evaluation.volumes import score_volumes
 from sam_train.metrics import METRICS
 from sam_train.metrics.base import Metric, find_metrics
 from sam_train.metrics.table import mean_scores
@@ -84,6 +85,9 @@ def evaluate(
         with_masks = ("given", "box") if evaluation.coco else ()
         scored = score(models, loader, protocols, metrics, progress, partial, with_masks, before, seen)
         report = _report(run, data, evaluation, metrics, protocols, scored)
+        images = data.splits[evaluation.split]
+        slices = {name: place for row, name in enumerate(images.ids) if (place := images.slice_of(row))}
+        report = replace(report, volumes=score_volumes(scored.rows, slices, boxes_in(scored.rows), [*models]))
         if evaluation.controls:
             report = replace(report, controls=_controls(data, evaluation.split, metrics, scored))
         if evaluation.forgetting:

@@ -63,7 +63,7 @@ BELOW_ONE = number("from 0 to below 1", lambda value: 0 <= value < 1)
 _AUTO = one_of("auto")
 
 LIMITS: Mapping[str, Mapping[str, Limit]] = {
-    "": {"seed": whole(0)},
+    "": {"seed": whole(0), "devices": whole(1), "accelerator": one_of("auto", "cpu", "gpu", "cuda")},
     "model": {"image_size": either(whole(16), NOTHING)},
     "tuning": {
         "encoder": one_of("frozen", "lora", "full"),
@@ -81,7 +81,7 @@ LIMITS: Mapping[str, Mapping[str, Limit]] = {
         "mask": NOT_NEGATIVE,
         "given": NOT_NEGATIVE,
         "box_noise": NOT_NEGATIVE,
-        "corrections": whole(0, 19),  # 20 clicks: where the published curves of interactive segmentation end
+        "corrections": whole(0, 19),
         "correct_at": one_of("random", "center"),
     },
     "loss": {
@@ -131,7 +131,10 @@ LIMITS: Mapping[str, Mapping[str, Limit]] = {
         "split": one_of("train", "val", "test"),
         "clicks": whole(1, 20),
         "overlays": whole(0),
+        "pictures": whole(0),
+        "controls": YES_OR_NO,
         "coco": YES_OR_NO,
+        "forgetting": whole(0),
     },
 }
 """By part of a run's settings and name."""

@@ -23,8 +23,10 @@ def main() -> None:
 def evaluate_checkpoint(config: DictConfig) -> None:
     """Compare a checkpoint with its base model on a split of any data."""
     from hydra.core.hydra_config import HydraConfig
+    from rich.console import Console
 
     from sam_train.cli.build import evaluation_of, import_own_sources, plain
+    from sam_train.runs.devices import start_processes
     from sam_train.runs.evaluate import evaluate
     from sam_train.runs.run import Run
     from sam_train.runs.trainer import quiet_lightning
@@ -32,9 +34,15 @@ def evaluate_checkpoint(config: DictConfig) -> None:
     quiet_lightning()
     import_own_sources()
     tuned = Run.load(config.checkpoint, config.weights)
+    tuned.device = start_processes(config.devices, config.accelerator)
     loading = {key: value for key, value in plain(config.loader).items() if value is not None}
     folder = Path(HydraConfig.get().runtime.output_dir)
-    evaluate(tuned, _data(config, tuned), evaluation_of(config.evaluation), folder, loading)
+    try:
+        evaluate(tuned, _data(config, tuned), evaluation_of(config.evaluation), folder, loading)
+    except KeyboardInterrupt:
+        message = f"stopped; go on with the same command and output={folder}"
+        Console(stderr=True, soft_wrap=True, highlight=False).print(message, markup=False)
+        raise SystemExit(1) from None
 
 
 def _data(config: DictConfig, tuned: Run) -> DataSource:

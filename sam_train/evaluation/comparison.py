@@ -7,12 +7,14 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from rich.progress import Progress
 from torch.utils.data import DataLoader
 
+from sam_train.data.loading.share import Share
 from sam_train.evaluation.partial_rows import PartialRows
 from sam_train.inference.score_columns import Rows
 from sam_train.inference.scoring import add_scores
@@ -50,6 +52,8 @@ def score(
     progress: Progress,
     partial: PartialRows | None = None,
     with_masks: Sequence[str] = (),
+    before: Sequence[pa.Table] = (),
+    seen: Mapping[str, int] = MappingProxyType({}),
 ) -> Scored:
     """Score every object of this process's share of the data; every process gets the rows of all.
 
@@ -61,10 +65,12 @@ def score(
         progress: Where a bar is shown.
         partial: Where rows are kept on the way, in case the evaluation is interrupted.
         with_masks: Kinds of prompt whose masks are kept in the rows.
+        before: Rows of an evaluation that was interrupted, which the loader's images are not among.
+        seen: How many objects of each of these images were too small.
     """
     device = next(next(iter(models.values())).parameters()).device
-    tables: list[pa.Table] = []
-    too_small: dict[str, int] = {}
+    tables: list[pa.Table] = list(before)
+    too_small: dict[str, int] = dict(seen)
     unsaved: dict[str, int] = {}
     with _scoring_processes(metrics) as executor:
         rows = Rows(metrics, executor, with_masks)
@@ -109,7 +115,7 @@ def _of_all(counts: dict[str, int]) -> dict[str, int]:
 @contextmanager
 def _scoring_processes(metrics: Sequence[Metric]) -> Iterator[Executor | None]:
     """Yield processes that compute metrics beside the model, if any of them takes long and there are processors."""
-    number = min(num_processors() - 1, _MOST_PROCESSES)
+    number = min(num_processors() // Share.own().world_size - 1, _MOST_PROCESSES)
     if number < 1 or not any(metric.is_slow for metric in metrics):
         yield None
         return

@@ -38,11 +38,12 @@ class Report:
             scores, as far as there are any.
         by_category: Likewise for the categories of the data.
         by_group: Likewise for groups, the scores of the main metric alone.
+        poor: Kind of prompt and model to the number of objects with an IoU below 0.5, where IoU was measured.
         clicks: Of each model: ``iou`` after each click, and what it takes to reach an IoU: ``noc85``, ``noc90`` (mean
             number of clicks, 20 where it is never reached), ``failures85``, ``failures90``.
         calibration: Of each model and kind of prompt: ``bins`` of predicted against true IoU, ``expected_error``,
             ``mean_squared_error``, ``rank_correlation``.
-        coco: Of each model, COCO's AP and AR of its masks from the prompts named in ``coco_prompt``.
+        coco: Of each model, COCO's AP and AR of its masks by the kind of prompt under ``prompt``.
         controls: What no model, or a wrong prompt, gives; see :mod:`sam_train.evaluation.controls`.
         forgetting: Scores of both models on other, general data, as ``untuned``, ``tuned``, ``num_objects``.
         volumes: Of each model, mean 3D scores over volumes.
@@ -62,6 +63,7 @@ class Report:
     by_size: dict[str, dict[str, Any]] = field(default_factory=dict)
     by_category: dict[str, dict[str, Any]] = field(default_factory=dict)
     by_group: dict[str, dict[str, Any]] = field(default_factory=dict)
+    poor: dict[str, dict[str, int]] = field(default_factory=dict)
     clicks: dict[str, dict[str, Any]] = field(default_factory=dict)
     calibration: dict[str, dict[str, Any]] = field(default_factory=dict)
     coco: dict[str, Any] = field(default_factory=dict)
@@ -116,11 +118,15 @@ class Report:
         low, high = found.get("low"), found.get("high")
         return None if low is None or high is None else (low, high)
 
-    def _color(self, prompt: str, metric: str) -> str:
+    def verdict(self, prompt: str, metric: str) -> int:
+        """Return 1 for a sure gain, -1 for a sure loss, 0 where zero is within the interval or there is none."""
         interval = self.interval(prompt, metric)
-        if interval is not None and interval[0] <= 0 <= interval[1]:
-            return "default"
-        return "green" if self.gain(prompt, metric) > 0 else "red"
+        if interval is None or interval[0] <= 0 <= interval[1]:
+            return 0
+        return 1 if self.gain(prompt, metric) > 0 else -1
+
+    def _color(self, prompt: str, metric: str) -> str:
+        return {1: "green", 0: "default", -1: "red"}[self.verdict(prompt, metric)]
 
     def _caption(self) -> str:
         lines = []

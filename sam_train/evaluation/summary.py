@@ -76,6 +76,7 @@ def summarize(
         by_size=_parts(rows, metrics, list(prompts), SIZES, _has_size),
         by_category=_parts(rows, metrics, list(prompts), _categories(rows), _is_category),
         by_group=_parts(rows, only_main, list(prompts), groups[:_MOST_GROUPS], _is_group),
+        poor=_poor(rows, list(prompts)),
         clicks=_clicks(rows),
         calibration=_calibration(rows, list(prompts)),
         coco=_coco(rows),
@@ -133,6 +134,21 @@ def _categories(rows: pa.Table) -> list[str]:
     return sorted({name for name in rows.column("category").to_pylist() if name}) if rows.num_rows else []
 
 
+def _poor(rows: pa.Table, prompts: Sequence[str]) -> dict[str, dict[str, int]]:
+    """Count objects that were not found."""
+    import pyarrow.compute as pc
+
+    if not {f"{model}_iou" for model in MODELS} <= set(rows.column_names):
+        return {}
+    return {
+        prompt: {
+            model: rows.filter((pc.field("prompt") == prompt) & (pc.field(f"{model}_iou") < 0.5)).num_rows
+            for model in MODELS
+        }
+        for prompt in prompts
+    }
+
+
 def _clicks(rows: pa.Table) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for model in MODELS:
@@ -168,7 +184,7 @@ def _coco(rows: pa.Table) -> dict[str, Any]:
         return {}
     import pyarrow.compute as pc
 
-    prompt = "given" if "given" in rows.column("prompt").to_pylist() else "box"
+    prompt = boxes_in(rows)
     kept = rows.filter((pc.field("prompt") == prompt) & pc.field("true_rle").is_valid()).to_pylist()
     truths = [TrueMask(row["image"], _rle(row, "true_rle"), row["category"] or "", row["area"]) for row in kept]
     scores: dict[str, Any] = {"prompt": prompt}
@@ -179,6 +195,11 @@ def _coco(rows: pa.Table) -> dict[str, Any]:
         ]
         scores[model] = score_detections(found, truths)
     return scores
+
+
+def boxes_in(rows: pa.Table) -> str:
+    """Return the kind of prompt whose masks count as found: the data's own prompts, or else tight boxes."""
+    return "given" if "given" in rows.column("prompt").to_pylist() else "box"
 
 
 def _rle(row: Mapping[str, Any], column: str) -> Rle:

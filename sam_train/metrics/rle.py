@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, TypedDict
 
 import numpy as np
@@ -26,6 +27,16 @@ def encode_mask(mask: Bool[np.ndarray, "h w"]) -> Rle:
     """Encode a mask."""
     rows, columns = box_around(mask)
     return encode_crop(mask[rows, columns], (rows.start, columns.start), mask.shape)
+
+
+def decode_mask(rle: Rle) -> Bool[np.ndarray, "h w"]:
+    """Decode a mask."""
+    from pycocotools import mask as mask_utils
+
+    runs: Any = rle  # text is as good as bytes there
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # pycocotools' own, of how it makes arrays
+        return mask_utils.decode(runs).astype(bool)
 
 
 def encode_crop(mask: Bool[np.ndarray, "r c"], corner: tuple[int, int], image_size: tuple[int, ...]) -> Rle:

@@ -83,7 +83,7 @@ def _find(name: str, clicks: int) -> Protocol:
     if match := re.fullmatch(r"box_(\d{1,2})", name):
         noise = int(match[1])
         simulator = PromptSimulator(box=1, box_noise=noise / 100, box_noise_limit=math.inf)
-        return Protocol(simulator, f"box, corners off by up to {noise}%")
+        return Protocol(simulator, f"box, {noise}% off")
     person = PromptSimulator(center=1, corrections=clicks - 1, correct_at="center")
     scored = min(clicks, SCORED_CLICKS)
     known = {

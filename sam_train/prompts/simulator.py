@@ -60,9 +60,9 @@ class PromptSimulator:
         check_limits("prompts", vars(self))
         if not sum(self._frequencies):
             raise InputError(f"prompts: box, point, center, mask, given = {self._frequencies}; give one more than 0")
-        if self.correct_at == "random" and self.corrections > NUM_DRAWS - FIRST_DRAWS:
-            most = NUM_DRAWS - FIRST_DRAWS
-            raise InputError(f"prompts.corrections={self.corrections}: at most {most}, or with correct_at=center more")
+        most = NUM_DRAWS - FIRST_DRAWS
+        if self.correct_at == "random" and self.corrections > most:
+            raise InputError(f"prompts.corrections={self.corrections}: up to {most} where prompts.correct_at=random")
 
     @property
     def _frequencies(self) -> tuple[float, float, float, float, float]:

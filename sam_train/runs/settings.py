@@ -47,7 +47,10 @@ class Evaluation:
         protocols: Kinds of prompt, see :func:`sam_train.prompts.protocols.find_protocols`.
         clicks: Of the protocol ``clicks``.
         overlays: How many pictures of images are drawn.
+        pictures: How many pictures of the best, of the worst and of the most changed objects are in ``report.html``.
+        controls: Whether to score what a filled box, a threshold and another object's box give.
         coco: Whether to compute COCO's AP and AR of the masks from boxes.
+        forgetting: How many images of the procedural world both models are scored on.
     """
 
     split: Split = "test"
@@ -55,7 +58,10 @@ class Evaluation:
     protocols: Sequence[str] = ("box", "point", "clicks")
     clicks: int = 5
     overlays: int = 4
+    pictures: int = 4
+    controls: bool = False
     coco: bool = False
+    forgetting: int = 0
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -31,6 +31,20 @@ def all_objects(shares: Float[Tensor, "n"]) -> Int[Tensor, "n"]:
 def no_objects(shares: Float[Tensor, "n"]) -> Int[Tensor, "0"]:
     """Choose no object: only the image is wanted."""
     return torch.arange(0)
+
+
+class VolumeSlice(NamedTuple):
+    """Where an image lies in a volume.
+
+    Attributes:
+        volume: Name of the volume.
+        place: Number of the slice in it, from 0.
+        spacing: Distance in mm from one slice, row and column to the next; None where it is unknown.
+    """
+
+    volume: str
+    place: int
+    spacing: tuple[float, float, float] | None
 
 
 class ImageSet(ABC):
@@ -76,6 +90,10 @@ class ImageSet(ABC):
     def group(self, index: int) -> str:
         """Return the patient, slide or video of an image: never in two splits, and the unit of confidence intervals."""
         return self.ids[index]
+
+    def slice_of(self, index: int) -> VolumeSlice | None:
+        """Return where an image lies in the volume it is a slice of; None if it is of none."""
+        return None
 
     def problems(self, index: int) -> list[Problem]:
         """Find what is wrong with one image and its masks; by default what reading them raises.
@@ -128,6 +146,10 @@ class ImageSubset(ImageSet):
     def group(self, index: int) -> str:
         """See :meth:`ImageSet.group`."""
         return self.images.group(self.indices[index])
+
+    def slice_of(self, index: int) -> VolumeSlice | None:
+        """See :meth:`ImageSet.slice_of`."""
+        return self.images.slice_of(self.indices[index])
 
     def problems(self, index: int) -> list[Problem]:
         """See :meth:`ImageSet.problems`."""

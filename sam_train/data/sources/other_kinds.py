@@ -39,8 +39,8 @@ _LABELME = ((b'"shapes"',), (b'"imagePath"',))
 KINDS = (
     Kind("COCO annotations", source="coco", suffixes=(".json",), words=_COCO),
     Kind("LabelMe annotations", instead="its masks", suffixes=(".json",), words=_LABELME),
-    Kind("a volume", suffixes=(".nii", ".nii.gz", ".nrrd", ".mha", ".mhd")),
-    Kind("DICOM", suffixes=(".dcm",), magic=(128, b"DICM")),
+    Kind("a volume", source="volume", suffixes=(".nii", ".nii.gz", ".nrrd", ".mha", ".mhd")),
+    Kind("DICOM", source="volume", suffixes=(".dcm",), magic=(128, b"DICM")),
     Kind("a video", instead="frames and their masks", suffixes=(".mp4", ".avi", ".mov", ".mkv", ".webm")),
     Kind("a table of images", instead="images and their masks", suffixes=(".parquet", ".arrow")),
 )

@@ -35,3 +35,8 @@ def test_volumes(tmp_path, monkeypatch):
 def test_dicom(tmp_path, monkeypatch):
     settings = ["data=volume", f"data.root={DATA}/dicom_ct_seg/liver_3slice"]
     assert train(monkeypatch, tmp_path / "run", *settings)["num_images"] == 1
+
+
+def test_what_a_folder_plainly_holds_need_not_be_said(tmp_path, monkeypatch, capsys):
+    train(monkeypatch, tmp_path / "run", f"data.root={DATA}/fruits_nuts")
+    assert "found COCO json (annotations_coco.json), 3 categories, 13 images: data=coco" in capsys.readouterr().out

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from sam_train.data.sources.other_kinds import is_dicom
 from sam_train.data.sources.safe_walk import inside, walk_files
-from sam_train.data.sources.volume.dicom import LABELS, is_dicom, read_headers
+from sam_train.data.sources.volume.dicom import LABELS, read_headers
 from sam_train.data.sources.volume.dicom_labels import referenced_series
 from sam_train.data.sources.volume.reading import SUFFIXES, stem_of
 from sam_train.errors import FileError, InputError, Problem

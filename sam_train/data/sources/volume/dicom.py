@@ -45,15 +45,6 @@ class Slice:
     header: Any
 
 
-def is_dicom(path: Path) -> bool:
-    """Tell whether a file is DICOM, by its first bytes."""
-    try:
-        with path.open("rb") as file:
-            return file.read(132)[128:] == b"DICM"
-    except OSError:
-        return False
-
-
 def read_headers(paths: Iterable[Path]) -> dict[str, list[Slice]]:
     """Read the headers of files; return those of each series.
 

@@ -17,6 +17,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, MissingMandatoryValue
 
 from sam_train.cli.folders import discard_if_empty, register_resolvers
+from sam_train.cli.guess import with_kind_of_data
 from sam_train.cli.help import help_text
 from sam_train.cli.overrides import CONFIGS, check_overrides
 from sam_train.cli.telling import fail, say
@@ -66,6 +67,8 @@ def run(name: str, command: Callable[[DictConfig], None]) -> None:
         gc.collect()  # what the failed run held, or the next one finds less memory
 
     try:
+        if name == "train":
+            arguments = sys.argv[1:] = with_kind_of_data(arguments)
         check_overrides(name, arguments)
         hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=name)(guarded)()
     except InputError as error:

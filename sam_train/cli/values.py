@@ -47,14 +47,14 @@ def check_values(config: DictConfig, null_is_default: bool = False) -> None:
             check_limits(part, {key: value for key, value in given.items() if not null_is_default or value is not None})
     root = OmegaConf.select(config, "data.root")
     if isinstance(root, str):
-        _require_path("data.root", root)
+        require_path("data.root", root)
     for key in ("checkpoint", "weights", "model.weights"):
         name = OmegaConf.select(config, key)
         is_file = key == "checkpoint" or (isinstance(name, str) and name.endswith(_WEIGHT_FILES))
         if isinstance(name, str) and is_file:
-            _require_path(key, name)
+            require_path(key, name)
     if isinstance(config.get("resume"), str):
-        _require_path("resume", config.resume)
+        require_path("resume", config.resume)
     _require_wandb_key(config)
 
 
@@ -62,7 +62,12 @@ def _plain(value: object) -> object:
     return OmegaConf.to_container(value) if isinstance(value, (DictConfig, ListConfig)) else value
 
 
-def _require_path(key: str, name: str) -> None:
+def require_path(key: str, name: str) -> None:
+    """Refuse a path that leads nowhere, with the nearest name that is there.
+
+    Raises:
+        InputError: If there is neither file nor folder.
+    """
     path = Path(name).expanduser()
     if path.exists():
         return

@@ -24,3 +24,19 @@ def train(monkeypatch, output, *arguments):
 
 def test_coco(tmp_path, monkeypatch):
     assert train(monkeypatch, tmp_path / "run", "data=coco", f"data.root={DATA}/fruits_nuts")["num_images"] == 2
+
+
+def test_volumes(tmp_path, monkeypatch):
+    settings = ["data=volume", f"data.root={DATA}/mri_hippocampus", "data.split=[0.9,0.05,0.05]"]
+    assert train(monkeypatch, tmp_path / "run", *settings)["num_images"] > 20
+
+
+@pytest.mark.filterwarnings("ignore:.*is the only patient")
+def test_dicom(tmp_path, monkeypatch):
+    settings = ["data=volume", f"data.root={DATA}/dicom_ct_seg/liver_3slice"]
+    assert train(monkeypatch, tmp_path / "run", *settings)["num_images"] == 1
+
+
+def test_what_a_folder_plainly_holds_need_not_be_said(tmp_path, monkeypatch, capsys):
+    train(monkeypatch, tmp_path / "run", f"data.root={DATA}/fruits_nuts")
+    assert "found COCO json (annotations_coco.json), 3 categories, 13 images: data=coco" in capsys.readouterr().out

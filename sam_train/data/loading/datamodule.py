@@ -92,7 +92,8 @@ class SegmentationData(LightningDataModule):
         dataset = self._train_dataset()
         share = Share.own()
         size = self.loading.batch_size
-        batches = TrainBatches(len(dataset), size, self.seed, share.rank, share.world_size)
+        shuffle = dataset.images.shuffled
+        batches = TrainBatches(len(dataset), size, self.seed, share.rank, share.world_size, shuffle)
         return ResumableLoader(dataset, batches, **self._options(persistent=True))
 
     def val_dataloader(self) -> BatchLoader:

@@ -106,6 +106,13 @@ class ImageSet(ABC):
             return [error.problem]
         return []
 
+    def shuffled(self, generator: torch.Generator) -> Int[Tensor, "n"]:
+        """Return the indices of all images in a new order, in which an epoch shows them.
+
+        By default every order is as likely as any. A set of slices keeps those of a volume together.
+        """
+        return torch.randperm(len(self), generator=generator)
+
     def some(self, number: int) -> ImageSet:
         """Return up to this many of the images, always the same, in order; the set itself if it has no more.
 

@@ -36,11 +36,12 @@ class Kind:
 
 _COCO = ((b'"images"',), (b'"annotations"', b'"categories"', b'"image_id"'))
 _LABELME = ((b'"shapes"',), (b'"imagePath"',))
+_DICOM = (128, b"DICM")
 KINDS = (
     Kind("COCO annotations", source="coco", suffixes=(".json",), words=_COCO),
     Kind("LabelMe annotations", instead="its masks", suffixes=(".json",), words=_LABELME),
-    Kind("a volume", suffixes=(".nii", ".nii.gz", ".nrrd", ".mha", ".mhd")),
-    Kind("DICOM", suffixes=(".dcm",), magic=(128, b"DICM")),
+    Kind("a volume", source="volume", suffixes=(".nii", ".nii.gz", ".nrrd", ".mha", ".mhd")),
+    Kind("DICOM", source="volume", suffixes=(".dcm",), magic=_DICOM),
     Kind("a video", instead="frames and their masks", suffixes=(".mp4", ".avi", ".mov", ".mkv", ".webm")),
     Kind("a table of images", instead="images and their masks", suffixes=(".parquet", ".arrow")),
 )
@@ -65,6 +66,11 @@ def other_kinds(root: Path) -> str:
 def is_coco(path: Path) -> bool:
     """Tell whether a JSON file is like COCO's, by its beginning and end."""
     return path.is_file() and _says(path, _COCO)
+
+
+def is_dicom(path: Path) -> bool:
+    """Tell whether a file is DICOM, by its first bytes."""
+    return path.is_file() and _holds(path, *_DICOM)
 
 
 def _walk(root: Path) -> Iterator[Path]:

@@ -1,0 +1,85 @@
+"""Recognizes what kind of data a folder holds. Imports nothing heavy: a mistake is told at once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sam_train.data.sources.other_kinds import is_coco, is_dicom
+from sam_train.data.sources.safe_walk import walk_files
+
+_IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
+_VOLUMES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
+_VOLUME_FOLDERS = (("imagesTr", "labelsTr"), ("images", "labels"), ("images", "masks"))
+_SPLITS = ("train", "val", "test")
+_COUNTED = 1 << 28  # bytes of a JSON file that are read to count what is in it
+
+
+@dataclass(frozen=True)
+class Found:
+    """One way to read a folder.
+
+    Attributes:
+        words: What to add to the command.
+        what: What is there, for people.
+    """
+
+    words: tuple[str, ...]
+    what: str
+
+
+def recognize(root: Path) -> list[Found]:
+    """Return the ways in which a folder can be read as training data."""
+    if not root.is_dir():
+        return []
+    files = list(walk_files(root, links=True))
+    return [*_folders(files), *_coco(root, files), *_volumes(root, files)]
+
+
+def _folders(files: Sequence[str]) -> Iterator[Found]:
+    """Yield ``images`` with ``masks``, or where there is no such folder, with each that is called like it."""
+    counts: Counter[str] = Counter()
+    for name in files:
+        if name.lower().endswith(_IMAGES):
+            parts = name.split("/")[:-1]
+            counts[parts[1] if len(parts) > 1 and parts[0] in _SPLITS else parts[0] if parts else ""] += 1
+    if not counts["images"]:
+        return
+    masks = ["masks"] if counts["masks"] else [name for name in sorted(counts) if "mask" in name or "label" in name]
+    for folder in masks:
+        words = ("data=folder",) if folder == "masks" else ("data=folder", f"data.masks={folder}")
+        yield Found(words, f"images/ and {folder}/, {counts['images']:,} images")
+
+
+def _coco(root: Path, files: Sequence[str]) -> Iterator[Found]:
+    jsons = [name for name in files if name.lower().endswith(".json") and is_coco(root / name)]
+    if jsons and any(name.lower().endswith(_IMAGES) for name in files):
+        what = f"COCO json ({', '.join(jsons[:3])}{' and more' if len(jsons) > 3 else ''})"
+        yield Found(("data=coco",), what + (_count(root / jsons[0]) if len(jsons) == 1 else ""))
+
+
+def _count(path: Path) -> str:
+    """Return how many images and categories a COCO file has; nothing where that takes long or it is damaged."""
+    if path.stat().st_size > _COUNTED:
+        return ""
+    import orjson
+
+    try:
+        content = orjson.loads(path.read_bytes())
+        categories, images = len(content["categories"]), len(content["images"])
+    except (ValueError, KeyError, TypeError):
+        return ""
+    return f", {categories:,} categor{'y' if categories == 1 else 'ies'}, {images:,} images"
+
+
+def _volumes(root: Path, files: Sequence[str]) -> Iterator[Found]:
+    counts = Counter(name.split("/")[0] for name in files if name.lower().endswith(_VOLUMES) and "/" in name)
+    pairs = [(images, labels) for images, labels in _VOLUME_FOLDERS if counts[images] and counts[labels]]
+    dicom = [name for name in files if name.lower().endswith(".dcm") or ("." not in name and is_dicom(root / name))]
+    if pairs:
+        images, labels = pairs[0]
+        yield Found(("data=volume",), f"{counts[images]:,} volumes in {images}/ and their labels in {labels}/")
+    elif dicom:
+        yield Found(("data=volume",), f"{len(dicom):,} DICOM files")

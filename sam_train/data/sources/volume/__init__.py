@@ -1,0 +1,1 @@
+"""Volumes: slices of NIfTI, NRRD, MHA and DICOM with their label volumes."""

@@ -1,0 +1,166 @@
+"""Samples from slices of volumes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Int, Integer, UInt8
+from torch import Tensor
+
+from sam_train.data.sources.base import Choose, ImageSet, all_objects
+from sam_train.data.sources.file_identity import file_fingerprint, file_identity
+from sam_train.data.sources.mask_pieces import count_numbers, number_pieces
+from sam_train.data.sources.volume.cases import Case
+from sam_train.data.sources.volume.opening import OpenVolumes
+from sam_train.errors import FileError, Problem
+from sam_train.structures import Sample
+
+
+@dataclass(frozen=True)
+class VolumeImages(ImageSet):
+    """Slices of one split.
+
+    Attributes:
+        ids: Per slice, its volume and its place there.
+        volumes: All volumes of the source.
+        case: Per slice, the index of its volume.
+        place: Per slice, its index in the volume along the axis.
+        groups: Per volume, the name of its group.
+        by_component: Whether every connected piece of one number in a slice is an object.
+        faults: Why a volume cannot be used; it has one slice, which says so.
+        categories: Names of all labels.
+    """
+
+    ids: Sequence[str]
+    volumes: OpenVolumes
+    case: Int[np.ndarray, "n"]
+    place: Int[np.ndarray, "n"]
+    groups: Sequence[str]
+    by_component: bool
+    faults: Mapping[int, Problem]
+    categories: Sequence[str] = ()
+
+    def read(self, index: int, choose: Choose = all_objects, with_image: bool = True) -> Sample:
+        """See :meth:`ImageSet.read`. The volume is decoded unless it is open.
+
+        Raises:
+            FileError: If a file cannot be read, or labels and volume do not fit each other.
+        """
+        case, place = int(self.case[index]), int(self.place[index])
+        self._require(case)
+        volume = self.volumes[case]
+        planes, objects = self._objects(volume.planes[:, place], volume.names)
+        chosen = choose(torch.tensor([one.area / planes[0].size for one in objects], dtype=torch.float32)).tolist()
+        kept = [objects[one] for one in chosen]
+        image = self._image(volume.image, place) if with_image else torch.empty(0, *planes.shape[1:], dtype=torch.uint8)
+        return Sample(
+            id=self.ids[index],
+            image=image,
+            labels=torch.from_numpy(planes),
+            plane=torch.tensor([one.plane for one in kept], dtype=torch.long),
+            value=torch.tensor([one.value for one in kept], dtype=torch.long),
+            category=tuple(one.category for one in kept),
+            group=self.group(index),
+            spacing=volume.spacing,
+        )
+
+    def group(self, index: int) -> str:
+        """See :meth:`ImageSet.group`: the patient, or the volume where nothing says the patient."""
+        return self.groups[int(self.case[index])]
+
+    def fingerprint(self, index: int) -> str:
+        """See :meth:`ImageSet.fingerprint`: files, and the settings that pixels depend on."""
+        case = self.volumes.cases[int(self.case[index])]
+        reading = self.volumes.reading
+        shown = (
+            reading.axis,
+            reading.window,
+            reading.ct_window,
+            reading.percentiles,
+            reading.channels,
+            reading.neighbors,
+        )
+        return f"{_fingerprint(case)} {self.place[index]} {shown}"
+
+    def identity(self, index: int) -> str:
+        """See :meth:`ImageSet.identity`: content of the files, and the slice."""
+        case = self.volumes.cases[int(self.case[index])]
+        axis = self.volumes.reading.axis
+        return f"{_identity(case)} {axis} {self.place[index]}"
+
+    def problems(self, index: int) -> list[Problem]:
+        """See :meth:`ImageSet.problems`; a volume is read with its first slice."""
+        case = int(self.case[index])
+        if index > 0 and self.case[index - 1] == case:
+            return []
+        try:
+            self._require(case)
+            self.volumes[case]
+        except FileError as error:
+            return [error.problem]
+        return []
+
+    def shuffled(self, generator: torch.Generator) -> Int[Tensor, "n"]:
+        """See :meth:`ImageSet.shuffled`: as many volumes at once as stay open, their slices mixed, then the next."""
+        cases = np.unique(self.case)
+        order = cases[torch.randperm(len(cases), generator=generator).numpy()]
+        turn = np.empty(int(cases.max()) + 1, np.int64)
+        turn[order] = np.arange(len(order)) // self.volumes.capacity
+        mixed = torch.randperm(len(self), generator=generator)
+        return mixed[torch.from_numpy(turn[self.case])[mixed].argsort(stable=True)]
+
+    def _require(self, case: int) -> None:
+        if problem := self.faults.get(case):
+            raise FileError(problem)
+
+    def _image(self, slices: np.ndarray, place: int) -> UInt8[Tensor, "3 h w"]:
+        if slices.ndim == 4:
+            return torch.from_numpy(slices[place]).permute(2, 0, 1).contiguous()
+        around = (-1, 0, 1) if self.volumes.reading.neighbors else (0, 0, 0)
+        places = np.clip(place + np.array(around), 0, len(slices) - 1)
+        return torch.from_numpy(slices[places])
+
+    def _objects(
+        self, slices: Integer[np.ndarray, "L h w"], names: Mapping[int, str]
+    ) -> tuple[Int[np.ndarray, "L h w"], list[_Object]]:
+        """Return the label planes of a slice and its objects; no two have the same value."""
+        planes: list[np.ndarray] = []
+        objects: list[_Object] = []
+        for number, labels in enumerate(slices):
+            plane = labels.astype(np.int32)
+            if self.by_component:
+                last = max((one.value for one in objects), default=0)
+                plane = np.where(plane > 0, number_pieces(plane) + last, 0).astype(np.int32)
+            planes.append(plane)
+            _, values, areas = count_numbers(plane)
+            for value, area in zip(values.tolist(), areas.tolist(), strict=True):
+                if value:
+                    label = int(labels.flat[(plane == value).argmax()])
+                    objects.append(_Object(number, value, area, names[label]))
+        return np.stack(planes), objects
+
+
+class _Object(NamedTuple):
+    plane: int
+    value: int
+    area: int
+    category: str
+
+
+def _fingerprint(case: Case) -> str:
+    return _digest(map(file_fingerprint, case.image))
+
+
+@lru_cache(maxsize=4096)
+def _identity(case: Case) -> str:
+    return _digest(map(file_identity, case.image))
+
+
+def _digest(texts: Iterable[str]) -> str:
+    return hashlib.blake2b(" ".join(texts).encode(), digest_size=16).hexdigest()

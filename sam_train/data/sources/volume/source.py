@@ -1,0 +1,219 @@
+"""Slices of volumes with their labels."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from sam_train.data.sources.base import DataSource, ImageSet, Split
+from sam_train.data.sources.groups import match_groups
+from sam_train.data.sources.packed_texts import PackedTexts
+from sam_train.data.sources.splits import SPLITS, assign_splits, complete_splits
+from sam_train.data.sources.volume.cases import Case, find_cases, read_description
+from sam_train.data.sources.volume.grid import to_slices
+from sam_train.data.sources.volume.images import VolumeImages
+from sam_train.data.sources.volume.intensity import PERCENTILES, WINDOWS, window_of
+from sam_train.data.sources.volume.opening import OpenVolumes, Reading, read_labels
+from sam_train.errors import FileError, InputError, Problem
+from sam_train.machine import num_processors
+
+_AXES = ("axial", "coronal", "sagittal", "thick")
+_OBJECTS = ("labels", "components")
+
+
+class Scan(NamedTuple):
+    """What the labels of a volume say.
+
+    Attributes:
+        places: Of the slices that count.
+        names: Of the labels.
+        problem: Why they cannot be read.
+    """
+
+    places: Sequence[int]
+    names: Sequence[str]
+    problem: Problem | None = None
+
+
+@dataclass(frozen=True)
+class VolumeSource(DataSource):
+    """Slices of NIfTI, NRRD and MHA volumes and of DICOM series, with label volumes, DICOM SEG or RTSTRUCT.
+
+    Volumes and labels have the same names in two folders (``imagesTr`` and ``labelsTr``, ``images`` and ``labels``),
+    are listed in a ``dataset.json``, or are DICOM series with the SEG and RTSTRUCT files that are about them.
+
+    Attributes:
+        root: The folder that holds all others; nothing outside it is read.
+        images: Folder of the volumes below ``root``; None to find it.
+        labels: Folder of the label volumes below ``root``; None to find it.
+        axis: Direction of the slices: ``axial``, ``coronal``, ``sagittal``, or ``thick``, in which a volume's slices
+            lie farthest apart.
+        objects: ``labels``: each number is an object. ``components``: every connected piece of it in a slice is one.
+        categories: Names of the labels whose objects count; None for all.
+        window: Name of a window (``soft_tissue``, ``lung``, ``bone``, ``brain``) or its two ends. None for the soft
+            tissue of what says that it is CT, and for ``percentiles`` of everything else.
+        percentiles: Of the voxels that are not 0, which become black and white where there is no window.
+        channels: Of volumes with several channels: one, or three that become red, green and blue.
+        neighbors: Whether the slices below and above become red and blue.
+        empty_slices: Whether slices without labels belong to the data.
+        open_volumes: Number of volumes that a process keeps open; training mixes the slices of as many.
+        split: Shares of train, val and test.
+        split_seed: Another seed gives another split.
+        group_pattern: Regular expression, searched in the volume's name, that names the patient. None for the Patient
+            ID of DICOM, and for the volume itself elsewhere.
+        check: Whether all files are read and checked before training.
+    """
+
+    root: str
+    images: str | None = None
+    labels: str | None = None
+    axis: str = "axial"
+    objects: str = "labels"
+    categories: Sequence[str] | None = None
+    window: str | Sequence[float] | None = None
+    percentiles: Sequence[float] = PERCENTILES
+    channels: Sequence[int] = ()
+    neighbors: bool = False
+    empty_slices: bool = False
+    open_volumes: int = 4
+    split: Sequence[float] = (0.7, 0.15, 0.15)
+    split_seed: int = 0
+    group_pattern: str | None = None
+    check: bool = True
+
+    def splits(self) -> dict[Split, ImageSet]:
+        """Return the splits that have slices. Label volumes are read, to know which slices have labels.
+
+        Raises:
+            InputError: If settings and files do not fit each other.
+        """
+        self._require_settings()
+        root = Path(str(self.root)).expanduser().absolute()
+        description = read_description(root)
+        cases = find_cases(root, self.images, self.labels, description)
+        window = None if self.window is None else window_of(self.window)
+        low, high = self.percentiles
+        reading = Reading(
+            self.axis, window, WINDOWS["soft_tissue"], (low, high), tuple(self.channels), self.neighbors,
+            description.names, self.categories, description.is_ct,
+        )  # fmt: skip
+        scans = _scan_all(cases, reading, self.empty_slices)
+        if problem := next((scan.problem for scan in scans if scan.problem and not self.check), None):
+            raise FileError(problem)
+        names = sorted({name for scan in scans for name in scan.names})
+        if self.categories is not None and (missing := [name for name in self.categories if name not in names]):
+            raise InputError(
+                f"data.categories: no volume has a label {missing[0]!r}; there are {self._all_names(cases, reading)}"
+            )
+        _warn_of_empty(cases, scans, root)
+        groups = self._groups(cases)
+        images = _images(cases, scans, OpenVolumes(cases, reading, self.open_volumes), groups, self.objects, names)
+        return complete_splits(_split(images, self.split, self.split_seed), str(root))
+
+    def _require_settings(self) -> None:
+        for name, value, choices in (("axis", self.axis, _AXES), ("objects", self.objects, _OBJECTS)):
+            if value not in choices:
+                raise InputError(f"data.{name}={value}: expected one of {', '.join(choices)}")
+        if isinstance(self.categories, str):
+            raise InputError(f"data.categories={self.categories}: expected names in brackets, as [{self.categories}]")
+        if (
+            isinstance(self.channels, (int, str))
+            or len(self.channels) not in (0, 1, 3)
+            or min(self.channels, default=0) < 0
+        ):
+            raise InputError(f"data.channels={self.channels}: expected one or three numbers from 0 on, as [0]")
+        if self.neighbors and len(self.channels) == 3:
+            raise InputError("data.neighbors and three data.channels both say what is red, green and blue; give one")
+        if len(self.percentiles) != 2 or not 0 <= self.percentiles[0] < self.percentiles[1] <= 100:
+            raise InputError(f"data.percentiles={list(self.percentiles)}: expected two from 0 to 100, as [0.5,99.5]")
+        if not isinstance(self.open_volumes, int) or self.open_volumes < 1:
+            raise InputError(f"data.open_volumes={self.open_volumes}: expected a whole number, at least 1")
+
+    def _groups(self, cases: Sequence[Case]) -> list[str]:
+        if self.group_pattern is not None:
+            return match_groups(self.group_pattern, [case.id for case in cases])
+        return [case.patient or case.id for case in cases]
+
+    def _all_names(self, cases: Sequence[Case], reading: Reading) -> str:
+        from dataclasses import replace
+
+        everything = _scan_all(cases, replace(reading, categories=None), False)
+        return ", ".join(sorted({name for scan in everything for name in scan.names})) or "none at all"
+
+
+def _scan_all(cases: Sequence[Case], reading: Reading, empty_slices: bool) -> list[Scan]:
+    """Read all labels; threads do it, because decompressing releases Python's lock."""
+    with ThreadPoolExecutor(min(num_processors(), 8)) as pool:
+        return list(pool.map(lambda case: _scan(case, reading, empty_slices), cases))
+
+
+def _scan(case: Case, reading: Reading, empty_slices: bool) -> Scan:
+    try:
+        labels = read_labels(case, reading)
+    except FileError as error:
+        return Scan((0,), (), error.problem)
+    slices = to_slices(labels.planes.max(axis=0), reading.direction(labels.grid))
+    has_labels = slices.reshape(len(slices), -1).any(axis=1)
+    places = np.flatnonzero(has_labels | empty_slices)
+    return Scan(places.tolist(), tuple(labels.names.values()))
+
+
+def _warn_of_empty(cases: Sequence[Case], scans: Sequence[Scan], root: Path) -> None:
+    empty = [case.id for case, scan in zip(cases, scans, strict=True) if not scan.places]
+    if len(empty) == len(cases):
+        raise InputError(f"{root}: none of its {len(cases)} volumes has a label, such as {empty[0]}")
+    if empty:
+        text = f"{root}: {len(empty)} of {len(cases)} volumes have no label, such as {empty[0]}; left out"
+        warnings.warn(text, stacklevel=4)
+
+
+def _images(
+    cases: Sequence[Case],
+    scans: Sequence[Scan],
+    volumes: OpenVolumes,
+    groups: Sequence[str],
+    objects: str,
+    names: Sequence[str],
+) -> VolumeImages:
+    """Return all slices of all volumes."""
+    axis = volumes.reading.axis
+    return VolumeImages(
+        ids=PackedTexts(
+            f"{case.id}/{axis}_{place:04}" for case, scan in zip(cases, scans, strict=True) for place in scan.places
+        ),
+        volumes=volumes,
+        case=np.repeat(np.arange(len(cases)), [len(scan.places) for scan in scans]),
+        place=np.array([place for scan in scans for place in scan.places], np.int64),
+        groups=tuple(groups),
+        by_component=objects == "components",
+        faults={index: scan.problem for index, scan in enumerate(scans) if scan.problem},
+        categories=tuple(names),
+    )
+
+
+def _split(images: VolumeImages, fractions: Sequence[float], seed: int) -> dict[Split, ImageSet]:
+    groups = [images.group(index) for index in range(len(images))]
+    is_one = len(set(groups)) == 1 and sum(fraction > 0 for fraction in fractions) > 1
+    if is_one and len(groups) > 1:
+        warnings.warn(
+            f"{groups[0]} is the only patient: its slices are split. Neighbors look alike, so that scores say nothing "
+            "of other patients",
+            stacklevel=4,
+        )
+        groups = list(images.ids)
+    assigned = np.array(assign_splits(groups, fractions, seed))
+    splits: dict[Split, ImageSet] = {}
+    for split in SPLITS:
+        if len(rows := (assigned == split).nonzero()[0]):
+            ids = PackedTexts(images.ids[int(row)] for row in rows)
+            splits[split] = VolumeImages(
+                ids, images.volumes, images.case[rows], images.place[rows], images.groups, images.by_component,
+                images.faults, images.categories,
+            )  # fmt: skip
+    return splits

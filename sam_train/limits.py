@@ -126,6 +126,19 @@ LIMITS: Mapping[str, Mapping[str, Limit]] = {
         "log_every_n_steps": whole(1),
     },
     "cache": {"views": whole(1), "dtype": one_of("bfloat16", "float32")},
+    "grid": {
+        "points_per_side": whole(1),
+        "points_per_batch": whole(1),
+        "stability_score_offset": NOT_NEGATIVE,
+        "box_nms_thresh": SHARE,
+        "crop_n_layers": whole(0, 6),
+        "crop_nms_thresh": SHARE,
+        "crop_overlap_ratio": BELOW_ONE,
+        "crop_n_points_downscale_factor": whole(1),
+        "min_mask_region_area": whole(0),
+        "multimask_output": YES_OR_NO,
+        "use_m2m": YES_OR_NO,
+    },
     "evaluation": {"split": one_of("train", "val", "test"), "overlays": whole(0)},
 }
 """By part of a run's settings and name."""

@@ -26,7 +26,7 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks.real_sets import SETS, overrides, show
-from sam_train.prompts.simulator import EVALUATION
+from sam_train.prompts.protocols import EVALUATION
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TUNINGS = {

@@ -1,6 +1,6 @@
 """An untuned model with tight boxes against what a box gives without a model, on held-out real images.
 
-Filled box; Otsu's threshold of the grey values in the box; GrabCut of OpenCV from the box. IoU and Dice at the
+Filled box; Otsu's threshold of the gray values in the box; GrabCut of OpenCV from the box. IoU and Dice at the
 original size, means over the objects of the test split that are large enough for ``loader.min_area``; the model's are
 the untuned box scores in the ``report.json`` of a run. The last row is of procedural images as the shipped models were
 trained on, but not the same ones.
@@ -28,7 +28,7 @@ from sam_train.cli.overrides import CONFIGS
 from sam_train.inference.scoring import score_batch
 from sam_train.metrics import DICE, IOU
 from sam_train.metrics.base import MaskPairs
-from sam_train.prompts.simulator import EVALUATION
+from sam_train.prompts.protocols import EVALUATION
 from sam_train.runs.fit import make_data
 from sam_train.runs.run import base_model
 from sam_train.runs.settings import Settings
@@ -73,10 +73,10 @@ def filled_box(image: UInt8[np.ndarray, "h w 3"], box: Box) -> Bool[np.ndarray, 
 
 def otsu(image: UInt8[np.ndarray, "h w 3"], box: Box) -> Bool[np.ndarray, "b c"]:
     """The brighter or the darker pixels, whichever are fewer on the edge of the box; all, where all are equal."""
-    grey = cv2.cvtColor(np.ascontiguousarray(box.of(image)), cv2.COLOR_RGB2GRAY)
-    if grey.min() == grey.max():
+    gray = cv2.cvtColor(np.ascontiguousarray(box.of(image)), cv2.COLOR_RGB2GRAY)
+    if gray.min() == gray.max():
         return filled_box(image, box)
-    bright = cv2.threshold(grey, 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)[1] > 0
+    bright = cv2.threshold(gray, 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)[1] > 0
     edge = np.concatenate([bright[0], bright[-1], bright[1:-1, 0], bright[1:-1, -1]])
     return bright if edge.mean() <= 0.5 else ~bright
 

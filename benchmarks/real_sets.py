@@ -83,7 +83,7 @@ SETS = {
     "em_axon_myelin": RealSet(cut_tiles),
     "buildings_aerial": RealSet(),
     "balloon": RealSet(settings=FEW_IMAGES),
-    "fruits_nuts": RealSet(write_object_masks, FEW_IMAGES),
+    "fruits_nuts": RealSet(write_object_masks, ("data=folder", *FEW_IMAGES)),
 }
 
 

@@ -25,7 +25,7 @@ RANK, ALPHA = 8, 16.0
 
 
 def inputs(num_objects: int) -> tuple[Tensor, Tensor]:
-    """A normalised image and boxes."""
+    """A normalized image and boxes."""
     generator = torch.Generator().manual_seed(0)
     image = torch.randn(1, 3, SIDE, SIDE, generator=generator)
     corners = torch.rand(num_objects, 2, 2, generator=generator) * SIDE

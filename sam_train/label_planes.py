@@ -1,6 +1,6 @@
 """Objects as regions of label planes: the algorithms.
 
-A plane is an image of whole numbers; object i of an image is where ``labels[plane[i]] == value[i]``. Neighbours share a
+A plane is an image of whole numbers; object i of an image is where ``labels[plane[i]] == value[i]``. Neighbors share a
 plane, overlapping objects have planes of their own. A hundred objects are then one byte a pixel instead of a hundred.
 """
 

@@ -79,6 +79,7 @@ LIMITS: Mapping[str, Mapping[str, Limit]] = {
         "point": NOT_NEGATIVE,
         "center": NOT_NEGATIVE,
         "mask": NOT_NEGATIVE,
+        "given": NOT_NEGATIVE,
         "box_noise": NOT_NEGATIVE,
         "corrections": whole(0, 10),
         "correct_at": one_of("random", "center"),
@@ -139,7 +140,12 @@ LIMITS: Mapping[str, Mapping[str, Limit]] = {
         "multimask_output": YES_OR_NO,
         "use_m2m": YES_OR_NO,
     },
-    "evaluation": {"split": one_of("train", "val", "test"), "overlays": whole(0)},
+    "evaluation": {
+        "split": one_of("train", "val", "test"),
+        "clicks": whole(1, 20),
+        "overlays": whole(0),
+        "coco": YES_OR_NO,
+    },
 }
 """By part of a run's settings and name."""
 

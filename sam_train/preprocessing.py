@@ -21,7 +21,7 @@ class Preprocessing:
 
     Attributes:
         image_size: Side S of the square input, in pixels.
-        resize: ``longest_side`` keeps the aspect ratio, resizes in 8 bit and pads right and bottom with the mean colour
+        resize: ``longest_side`` keeps the aspect ratio, resizes in 8 bit and pads right and bottom with the mean color
             (SAM, ``ResizeLongestSide``); ``square`` stretches both sides to S in floating point (SAM 2,
             ``SAM2Transforms``).
         mean: Of the red, green and blue channel, on the 0..255 scale.

@@ -105,6 +105,10 @@ class Prompts(Tensors):
         """The prompts of these objects only, in this order."""
         return self._map(lambda tensor: tensor[objects])
 
+    def rolled(self, shift: int) -> Prompts:
+        """Return the prompts of the objects moved on by ``shift`` places, as :func:`torch.roll` does."""
+        return self._map(lambda tensor: tensor.roll(shift, 0))
+
     def with_points(self, points: Float[Tensor, "P n 2"], labels: Int[Tensor, "P n"]) -> Prompts:
         """The same prompts and these points after them."""
         return replace(self, points=torch.cat([self.points, points], 1), labels=torch.cat([self.labels, labels], 1))

@@ -39,7 +39,7 @@ class SweepTable(Callback):
         for run in runs:
             path = run / "report.json"
             is_done = path.is_file() and path.stat().st_mtime >= self._begin - 1  # no earlier sweep's
-            reports[run.name] = Report(**json.loads(path.read_text())) if is_done else None
+            reports[run.name] = Report.of(json.loads(path.read_text())) if is_done else None
         console = Console()
         if done := [report for report in reports.values() if report]:
             console.print(table(reports, {run.name: _settings(run) for run in runs}))

@@ -1,23 +1,33 @@
-"""Held-out objects scored by every model, on one device or several."""
+"""Held-out objects scored by every model, on one device or several, from the start or from where it was interrupted."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import multiprocessing
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from rich.progress import Progress
 from torch.utils.data import DataLoader
 
-from sam_train.inference.scoring import score_batch
+from sam_train.evaluation.partial_rows import PartialRows
+from sam_train.inference.score_columns import Rows
+from sam_train.inference.scoring import add_scores
+from sam_train.machine import num_processors
 from sam_train.metrics.base import Metric
 from sam_train.metrics.table import gather_rows
 from sam_train.models.promptable import PromptableModel
-from sam_train.prompts.simulator import PromptSimulator
+from sam_train.prompts.protocols import Protocol
 from sam_train.structures import Batch
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+_MOST_PROCESSES = 8
+_ROWS_AT_ONCE = 10_000  # as Python's values, before they are packed into a table
 
 
 class Scored(NamedTuple):
@@ -35,20 +45,76 @@ class Scored(NamedTuple):
 def score(
     models: Mapping[str, PromptableModel],
     loader: DataLoader[Batch],
-    protocols: Mapping[str, PromptSimulator],
+    protocols: Mapping[str, Protocol],
     metrics: Sequence[Metric],
     progress: Progress,
+    partial: PartialRows | None = None,
+    with_masks: Sequence[str] = (),
 ) -> Scored:
-    """Score every object of this process's share of the data; every process gets the rows of all."""
+    """Score every object of this process's share of the data; every process gets the rows of all.
+
+    Args:
+        models: By name.
+        loader: Images that are not among the partial rows.
+        protocols: Kinds of prompt by name.
+        metrics: What to measure.
+        progress: Where a bar is shown.
+        partial: Where rows are kept on the way, in case the evaluation is interrupted.
+        with_masks: Kinds of prompt whose masks are kept in the rows.
+    """
     device = next(next(iter(models.values())).parameters()).device
     tables: list[pa.Table] = []
     too_small: dict[str, int] = {}
-    for batch in progress.track(loader, description=f"scoring {' and '.join(models)}"):
-        assert batch.num_too_small is not None
-        tables.append(score_batch(models, batch.to(device), protocols, metrics))
-        too_small.update(zip(batch.ids, batch.num_too_small, strict=True))
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        shares: list[dict[str, int]] = [{} for _ in range(torch.distributed.get_world_size())]
-        torch.distributed.all_gather_object(shares, too_small)
-        too_small = {image: count for share in shares for image, count in share.items()}
-    return Scored(gather_rows(tables), sum(too_small.values()))
+    unsaved: dict[str, int] = {}
+    with _scoring_processes(metrics) as executor:
+        rows = Rows(metrics, executor, with_masks)
+
+        def pack() -> None:
+            tables.append(_of_images(rows.table(), unsaved))
+            if partial:
+                partial.write(tables[-1], unsaved)
+            unsaved.clear()
+
+        try:
+            for batch in progress.track(loader, description=f"scoring {' and '.join(models)}"):
+                assert batch.num_too_small is not None
+                add_scores(rows, models, batch.to(device), protocols)
+                unsaved.update(zip(batch.ids, batch.num_too_small, strict=True))
+                too_small |= unsaved
+                if len(rows) >= _ROWS_AT_ONCE or (partial and partial.is_due()):
+                    pack()
+        except KeyboardInterrupt:
+            pack()
+            raise
+        tables.append(rows.table())
+    return Scored(gather_rows(tables), sum(_of_all(too_small).values()))
+
+
+def _of_images(rows: pa.Table, images: Mapping[str, int]) -> pa.Table:
+    """Keep the rows of images that are done."""
+    import pyarrow.compute as pc
+
+    return rows.filter(pc.field("image").isin([*images])) if rows.num_rows else rows
+
+
+def _of_all(counts: dict[str, int]) -> dict[str, int]:
+    """Join the counts by image of all processes."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return counts
+    shares: list[dict[str, int]] = [{} for _ in range(torch.distributed.get_world_size())]
+    torch.distributed.all_gather_object(shares, counts)
+    return {image: count for share in shares for image, count in share.items()}
+
+
+@contextmanager
+def _scoring_processes(metrics: Sequence[Metric]) -> Iterator[Executor | None]:
+    """Yield processes that compute metrics beside the model, if any of them takes long and there are processors."""
+    number = min(num_processors() - 1, _MOST_PROCESSES)
+    if number < 1 or not any(metric.is_slow for metric in metrics):
+        yield None
+        return
+    # A child of fork has all that is imported; it computes on arrays alone, without torch's threads.
+    method = "fork" if sys.platform == "linux" else "spawn"
+    with ProcessPoolExecutor(number, multiprocessing.get_context(method), torch.set_num_threads, (1,)) as executor:
+        executor.submit(int).result()  # they start now, before other threads do
+        yield executor

@@ -16,7 +16,7 @@ from sam_train.inference.overlay import grid, paint, panel, prediction_panel
 from sam_train.inference.scoring import encode_all
 from sam_train.metrics.base import Metric
 from sam_train.models.promptable import PromptableModel
-from sam_train.prompts.simulator import PromptSimulator
+from sam_train.prompts.protocols import Protocol
 from sam_train.structures import Batch
 
 
@@ -24,7 +24,7 @@ from sam_train.structures import Batch
 def save_pictures(
     models: Mapping[str, PromptableModel],
     dataset: EvalDataset,
-    protocols: Mapping[str, PromptSimulator],
+    protocols: Mapping[str, Protocol],
     metrics: Sequence[Metric],
     count: int,
     folder: Path,
@@ -56,7 +56,7 @@ def _draw(
     models: Mapping[str, PromptableModel],
     batch: Batch,
     image: UInt8[Tensor, "3 h w"],
-    protocols: Mapping[str, PromptSimulator],
+    protocols: Mapping[str, Protocol],
     metrics: Sequence[Metric],
 ) -> Image.Image:
     assert batch.originals is not None
@@ -66,10 +66,10 @@ def _draw(
     batch = batch.to(next(next(iter(models.values())).parameters()).device)
     features = encode_all(models, batch)
     rows = []
-    for prompt, simulator in protocols.items():
+    for prompt, protocol in protocols.items():
         row = [*plain]
         for name, model in models.items():
-            picture, scores = prediction_panel(model, features[name], batch, 0, simulator, image, metrics)
+            picture, scores = prediction_panel(model, features[name], batch, 0, protocol, image, metrics)
             row.append((f"{prompt}, {name}: {scores}", picture))
         rows.append(row)
     return grid(rows)

@@ -1,28 +1,25 @@
-"""The comparison of an untuned and a tuned model: mean scores, a table for the terminal, files."""
+"""The comparison of an untuned and a tuned model: mean scores, how sure they are, where they fail."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.table import Table
 
 from sam_train.files import write_json
-from sam_train.metrics.base import Metric
-from sam_train.metrics.table import mean_scores
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 Scores = dict[str, dict[str, float]]
 """Kind of prompt to ``{metric: mean over objects}``."""
 
+_MOST_BESIDE = 2  # metrics in columns; of more, a terminal has no room
+
 
 @dataclass(frozen=True)
 class Report:
-    """Mean scores over held-out objects, per model and kind of prompt.
+    """Scores over held-out objects, per model and kind of prompt. Plain values: it is ``report.json``.
 
     Attributes:
         untuned: Scores of the model before fine-tuning.
@@ -32,7 +29,23 @@ class Report:
         num_too_small: Held-out objects that were not, for ``loader.min_area``.
         split: Which part of the data they are.
         metrics: Name of each metric to its ``title`` and ``higher_is_better``, in the order in which they are shown.
+        prompts: Name of each kind of prompt to what it is, in words.
         chosen_by: The metric that the best checkpoint was chosen by, or else the last one.
+        num_groups: Patients, slides, videos, or images that stand alone.
+        differences: Kind of prompt and metric to ``mean``, ``low`` and ``high`` of tuned minus untuned: a 95% bootstrap
+            interval over groups, null where there is only one.
+        by_size: ``small`` (under 32 x 32 pixels), ``medium`` and ``large`` (from 96 x 96) objects to their number and
+            scores, as far as there are any.
+        by_category: Likewise for the categories of the data.
+        by_group: Likewise for groups, the scores of the main metric alone.
+        clicks: Of each model: ``iou`` after each click, and what it takes to reach an IoU: ``noc85``, ``noc90`` (mean
+            number of clicks, 20 where it is never reached), ``failures85``, ``failures90``.
+        calibration: Of each model and kind of prompt: ``bins`` of predicted against true IoU, ``expected_error``,
+            ``mean_squared_error``, ``rank_correlation``.
+        coco: Of each model, COCO's AP and AR of its masks from the prompts named in ``coco_prompt``.
+        controls: What no model, or a wrong prompt, gives; see :mod:`sam_train.evaluation.controls`.
+        forgetting: Scores of both models on other, general data, as ``untuned``, ``tuned``, ``num_objects``.
+        volumes: Of each model, mean 3D scores over volumes.
     """
 
     untuned: Scores
@@ -42,40 +55,28 @@ class Report:
     num_too_small: int
     split: str
     metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
+    prompts: dict[str, str] = field(default_factory=dict)
     chosen_by: str = "iou"
-
-    @classmethod
-    def of(
-        cls,
-        rows: pa.Table,
-        metrics: Sequence[Metric],
-        prompts: Sequence[str],
-        counts: Mapping[str, int],
-        split: str,
-        chosen_by: str,
-    ) -> Report:
-        """Make the report on rows of scores.
-
-        Args:
-            rows: With the columns of the models ``untuned`` and ``tuned``.
-            metrics: What was measured.
-            prompts: Kinds of prompt, in the order wanted.
-            counts: ``num_images`` and ``num_too_small``.
-            split: Which part of the data was scored.
-            chosen_by: What the best checkpoint was chosen by: a metric, or ``<metric>_<prompt>``.
-        """
-        keys = zip(rows.column("image").to_pylist(), rows.column("object").to_pylist(), strict=True)
-        told = {
-            metric.name: {"title": metric.title or metric.name, "higher_is_better": metric.higher_is_better}
-            for metric in metrics
-        }
-        untuned, tuned = (mean_scores(rows, metrics, prompts, model) for model in ("untuned", "tuned"))
-        main = next((name for name in told if chosen_by in (name, *(f"{name}_{one}" for one in prompts))), [*told][-1])
-        return cls(untuned, tuned, **counts, num_objects=len(set(keys)), split=split, metrics=told, chosen_by=main)
+    num_groups: int = 0
+    differences: dict[str, dict[str, dict[str, float | None]]] = field(default_factory=dict)
+    by_size: dict[str, dict[str, Any]] = field(default_factory=dict)
+    by_category: dict[str, dict[str, Any]] = field(default_factory=dict)
+    by_group: dict[str, dict[str, Any]] = field(default_factory=dict)
+    clicks: dict[str, dict[str, Any]] = field(default_factory=dict)
+    calibration: dict[str, dict[str, Any]] = field(default_factory=dict)
+    coco: dict[str, Any] = field(default_factory=dict)
+    controls: dict[str, Any] = field(default_factory=dict)
+    forgetting: dict[str, Any] = field(default_factory=dict)
+    volumes: dict[str, Any] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
         """Write the report as JSON, whole or not at all."""
         write_json(path, asdict(self))
+
+    @classmethod
+    def of(cls, content: Mapping[str, Any]) -> Report:
+        """Make a report of the content of ``report.json``, also of one that an earlier version wrote."""
+        return cls(**{name: value for name, value in content.items() if name in cls.__dataclass_fields__})
 
     def gain(self, prompt: str, metric: str) -> float:
         """How much better the tuned model is: positive for an improvement, whichever direction that is."""
@@ -83,20 +84,51 @@ class Report:
         return change if self.metrics[metric]["higher_is_better"] else -change
 
     def table(self) -> Table:
-        """Untuned beside tuned, for a terminal; gains are green, losses red."""
-        table = Table(title=f"{self.num_objects} objects of {self.num_images} held-out images ({self.split})")
-        if self.num_too_small:
-            share = self.num_too_small / (self.num_too_small + self.num_objects)
-            table.caption = f"{self.num_too_small} more ({share:.0%}) are smaller than loader.min_area and not scored"
+        """Untuned beside tuned, for a terminal; a sure gain is green, a sure loss red."""
+        title = f"{self.num_objects} objects of {self.num_images} held-out images ({self.split})"
+        table = Table(title=title, caption=self._caption())
+        if len(self.metrics) > _MOST_BESIDE:
+            for column in ("prompt", "metric"):
+                table.add_column(column)
+            for column in ("untuned", "tuned", "change"):
+                table.add_column(column, justify="right")
+            for prompt in self.tuned:
+                for metric, told in self.metrics.items():
+                    is_first = metric == next(iter(self.metrics))
+                    table.add_row(prompt if is_first else "", told["title"], *self._cells(prompt, metric))
+            return table
         table.add_column("prompt")
         for metric in self.metrics.values():
             for column in ("untuned", "tuned", "change"):
                 table.add_column(f"{metric['title']}\n{column}", justify="right")
-        for prompt, tuned in self.tuned.items():
-            cells = []
-            for metric in self.metrics:
-                before, after = self.untuned[prompt][metric], tuned[metric]
-                color = "green" if self.gain(prompt, metric) > 0 else "red"
-                cells += [f"{before:.3f}", f"[bold]{after:.3f}[/]", f"[{color}]{after - before:+.3f}[/]"]
-            table.add_row(prompt, *cells)
+        for prompt in self.tuned:
+            table.add_row(prompt, *(cell for metric in self.metrics for cell in self._cells(prompt, metric)))
         return table
+
+    def _cells(self, prompt: str, metric: str) -> list[str]:
+        before, after = self.untuned[prompt][metric], self.tuned[prompt][metric]
+        color = self._color(prompt, metric)
+        return [f"{before:.3f}", f"[bold]{after:.3f}[/]", f"[{color}]{after - before:+.3f}[/]"]
+
+    def interval(self, prompt: str, metric: str) -> tuple[float, float] | None:
+        """The ends of the interval of tuned minus untuned; None where there is none."""
+        found = self.differences.get(prompt, {}).get(metric, {})
+        low, high = found.get("low"), found.get("high")
+        return None if low is None or high is None else (low, high)
+
+    def _color(self, prompt: str, metric: str) -> str:
+        interval = self.interval(prompt, metric)
+        if interval is not None and interval[0] <= 0 <= interval[1]:
+            return "default"
+        return "green" if self.gain(prompt, metric) > 0 else "red"
+
+    def _caption(self) -> str:
+        lines = []
+        if self.num_too_small:
+            share = self.num_too_small / (self.num_too_small + self.num_objects)
+            lines.append(f"{self.num_too_small} more ({share:.0%}) are smaller than loader.min_area and not scored")
+        if self.num_groups == 1:
+            lines.append("all objects are of one group: how sure a change is cannot be said")
+        elif self.num_groups:
+            lines.append(f"colored changes: 95% sure, by {self.num_groups} groups")
+        return "\n".join(lines)

@@ -18,7 +18,7 @@ from sam_train.inference.scoring import mask_pairs, predict_parts
 from sam_train.metrics.base import Metric
 from sam_train.models.promptable import PromptableModel
 from sam_train.preprocessing import Preprocessing
-from sam_train.prompts.simulator import PromptSimulator
+from sam_train.prompts.protocols import Protocol
 from sam_train.structures import Batch, ImageFeatures, PointLabel, Prompts
 
 PANEL_SIDE = 320  # pixels of a panel's longer side
@@ -107,18 +107,21 @@ def prediction_panel(
     features: ImageFeatures,
     batch: Batch,
     index: int,
-    simulator: PromptSimulator,
+    protocol: Protocol,
     image: UInt8[Tensor, "3 h w"],
     metrics: Sequence[Metric],
 ) -> tuple[Image.Image, str]:
-    """Draw what a model finds in one image of a batch when a person prompts it; beside it its mean scores in words."""
+    """Draw what a model finds in one image of a batch; beside it its mean scores over the objects in words.
+
+    An object that the protocol cannot prompt is not in the picture.
+    """
     assert batch.originals is not None
     truth = batch.originals[index]
     prompts: list[Prompts] = []
     scores: dict[str, list[float]] = {metric.title or metric.name: [] for metric in metrics}
 
     def found() -> Iterator[Bool[Tensor, "h w"]]:
-        for objects, part in predict_parts(model, features, batch, index, simulator):
+        for objects, part in predict_parts(model, features, batch, index, protocol):
             prompts.append(part.prompts.to("cpu"))
             pairs = mask_pairs(part.masks, truth, objects)
             for metric, values in zip(metrics, scores.values(), strict=True):
@@ -126,12 +129,14 @@ def prediction_panel(
             yield from part.masks
 
     objects = paint(found(), truth.size)
+    if not prompts:
+        return panel(image), "-"
     words = ", ".join(f"{title} {fmean(values):.2f}" for title, values in scores.items())
     return panel(image, objects, Prompts.cat(prompts), model.preprocessing), words
 
 
 def validation_pictures(
-    model: PromptableModel, batch: Batch, protocols: Mapping[str, PromptSimulator], metrics: Sequence[Metric]
+    model: PromptableModel, batch: Batch, protocols: Mapping[str, Protocol], metrics: Sequence[Metric]
 ) -> list[Image.Image]:
     """Draw each image of a batch that has objects: the truth, and what the model finds by each kind of prompt."""
     assert batch.originals is not None
@@ -145,8 +150,8 @@ def validation_pictures(
         pixels = batch.images[index : index + 1, :, :height, :width].float()
         shown = F.interpolate(pixels, truth.size, mode="bilinear")[0].byte().cpu()
         row = [("truth", panel(shown, paint(truth.each_mask(), truth.size)))]
-        for name, simulator in protocols.items():
-            row.append((name, prediction_panel(model, features, batch, index, simulator, shown, metrics)[0]))
+        for name, protocol in protocols.items():
+            row.append((name, prediction_panel(model, features, batch, index, protocol, shown, metrics)[0]))
         pictures.append(grid([row]))
     return pictures
 

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from sam_train.errors import InputError
+from sam_train.limits import check_limits
 from sam_train.preprocessing import downscale_masks, resize_logits
 from sam_train.structures import Batch, MaskPrediction
 
@@ -83,11 +83,7 @@ class SamLoss:
     resolution: int = 256
 
     def __post_init__(self) -> None:
-        for name, allowed in {"iou_error": ("l1", "l2"), "iou_of": ("all", "best")}.items():
-            if getattr(self, name) not in allowed:
-                raise InputError(f"loss.{name}={getattr(self, name)!r}, possible are {', '.join(map(str, allowed))}")
-        if self.resolution < 1:
-            raise InputError(f"loss.resolution={self.resolution}: the side of a grid, such as 256")
+        check_limits("loss", vars(self))
 
     def total(self, terms: LossTerms) -> Float[Tensor, ""]:
         """Return the weighted sum of the terms."""

@@ -90,6 +90,8 @@ class Metric:
         higher_is_better: Whether a larger number is a better mask.
         title: The name for people; by default the key.
         needs_spacing: Whether it can be had only of images whose pixels' size in mm is known.
+        is_slow: Whether it takes long enough for other processes to compute it, from masks that were cut to their
+            objects (:meth:`MaskPairs.of`). Then ``function`` must be one that can be pickled.
         variants: Others of its kind that :func:`find_metrics` makes from their names.
     """
 
@@ -98,6 +100,7 @@ class Metric:
     higher_is_better: bool = True
     title: str = ""
     needs_spacing: bool = False
+    is_slow: bool = False
     variants: Variants | None = field(default=None, compare=False, repr=False)
 
     def __call__(self, pairs: MaskPairs) -> Float[Tensor, "P"]:

@@ -97,6 +97,7 @@ def nsd(tolerance: float = 2.0, unit: Unit = "px", name: str = "nsd") -> Metric:
         partial(normalized_surface_distance, tolerance=float(tolerance), unit=unit),
         title=f"NSD ({tolerance:g} {unit})",
         needs_spacing=unit == "mm",
+        is_slow=True,
         variants=Variants(_named_nsd, ("nsd_3px", "nsd_1mm")),
     )
 
@@ -114,6 +115,7 @@ def hd95(unit: Unit = "px", name: str = "hd95") -> Metric:
         higher_is_better=False,
         title=f"HD95 ({unit})",
         needs_spacing=unit == "mm",
+        is_slow=True,
         variants=Variants(_named_hd95, ("hd95_mm",)),
     )
 
@@ -122,6 +124,6 @@ def _named_hd95(name: str) -> Metric | None:
     return hd95("mm", name) if name == "hd95_mm" else None
 
 
-BOUNDARY_IOU = Metric("boundary_iou", boundary_iou, title="boundary IoU")
+BOUNDARY_IOU = Metric("boundary_iou", boundary_iou, title="boundary IoU", is_slow=True)
 NSD = nsd()
 HD95 = hd95()

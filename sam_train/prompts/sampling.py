@@ -17,14 +17,18 @@ ROUGH_CELLS = 8  # a rough mask is drawn with this many cells along the object's
 
 
 def jitter_boxes(
-    boxes: Float[Tensor, "P 4"], noise: float, uniform: Float[Tensor, "P 4"], side: int
+    boxes: Float[Tensor, "P 4"],
+    noise: float,
+    uniform: Float[Tensor, "P 4"],
+    side: int,
+    limit: float = BOX_NOISE_LIMIT,
 ) -> Float[Tensor, "P 4"]:
-    """Return boxes whose corners moved by up to ``noise`` of width and height, at most :data:`BOX_NOISE_LIMIT`.
+    """Return boxes whose corners moved by up to ``noise`` of width and height, at most ``limit`` of ``side``.
 
     SAM 2's ``sample_box_points``; corners stay in a frame of this side.
     """
     extent = (boxes[:, 2:] - boxes[:, :2]) * noise
-    reach = extent.clamp(max=BOX_NOISE_LIMIT * side).repeat(1, 2)
+    reach = extent.clamp(max=limit * side).repeat(1, 2)
     return (boxes + (2 * uniform - 1) * reach).clamp(0, side - 1)
 
 

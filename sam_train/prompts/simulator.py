@@ -6,13 +6,16 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool
 from torch import Tensor
 from torchvision.ops import masks_to_boxes
 
 from sam_train.errors import InputError
+from sam_train.limits import check_limits
 from sam_train.preprocessing import downscale_masks, resize_logits, valid_region
 from sam_train.prompts.sampling import (
+    BOX_NOISE_LIMIT,
     error_centers,
     interior_points,
     jitter_boxes,
@@ -39,6 +42,8 @@ class PromptSimulator:
         box_noise: Largest error of a box's corners, as a fraction of its sides (SAM 2: 0.1).
         corrections: Number of clicks after the first prompt; each sees the logits of the round before.
         correct_at: Place of a correction in the region of errors: any pixel (``random``), or its middle (``center``).
+        given: Relative frequency of the boxes and points that came with the data; an object without any gets a box.
+        box_noise_limit: ``box_noise`` as a fraction of the input's side, whichever is less; ``inf`` for no such limit.
     """
 
     box: float = 0.0
@@ -48,26 +53,36 @@ class PromptSimulator:
     box_noise: float = 0.1
     corrections: int = 0
     correct_at: Literal["random", "center"] = "random"
+    given: float = 0.0
+    box_noise_limit: float = BOX_NOISE_LIMIT
 
     def __post_init__(self) -> None:
-        if min(self._frequencies) < 0 or not sum(self._frequencies):
-            raise InputError(f"prompts: box, point, center, mask = {self._frequencies}; give one of them more than 0")
-        if not 0 <= self.corrections <= NUM_DRAWS - FIRST_DRAWS:
-            raise InputError(f"prompts.corrections={self.corrections}, possible are 0..{NUM_DRAWS - FIRST_DRAWS}")
-        if self.correct_at not in ("random", "center"):
-            raise InputError(f"prompts.correct_at={self.correct_at!r}, possible are random and center")
+        check_limits("prompts", vars(self))
+        if not sum(self._frequencies):
+            raise InputError(f"prompts: box, point, center, mask, given = {self._frequencies}; give one more than 0")
+        if self.correct_at == "random" and self.corrections > NUM_DRAWS - FIRST_DRAWS:
+            raise InputError(
+                f"prompts.corrections={self.corrections}: at random places there are at most {NUM_DRAWS - FIRST_DRAWS}; "
+                "give fewer, or correct_at=center"
+            )
 
     @property
-    def _frequencies(self) -> tuple[float, float, float, float]:
-        return self.box, self.point, self.center, self.mask
+    def _frequencies(self) -> tuple[float, float, float, float, float]:
+        return self.box, self.point, self.center, self.mask, self.given
 
     def clicks_first(self) -> bool:
-        """Tell whether the first prompt of some objects is one click."""
-        return self.point + self.center > 0
+        """Tell whether the first prompt of some objects may be one click."""
+        return self.point + self.center + self.given > 0
 
     def validated_by(self) -> list[str]:
-        """Return the protocols of :data:`EVALUATION` that test what this simulator trains."""
-        asked = {"box": self.box, "point": self.point + self.center + self.mask, "clicks": self.corrections}
+        """Return the names of the protocols (:mod:`sam_train.prompts.protocols`) that test what this person trains."""
+        asked = {
+            "box": self.box,
+            "point": self.point + self.center,
+            "mask": self.mask,
+            "given": self.given,
+            "clicks": self.corrections,
+        }
         return [name for name, weight in asked.items() if weight]
 
     def first(self, batch: Batch) -> Prompts:
@@ -75,12 +90,14 @@ class PromptSimulator:
         masks, draws = batch.masks, batch.draws
         bounds = torch.tensor(self._frequencies, device=masks.device).cumsum(0) / sum(self._frequencies)
         kind = (draws[:, :1] >= bounds[:-1]).sum(dim=1)
-        is_box, is_point, is_center, is_mask = (kind == index for index in range(4))
+        is_box, is_point, is_center, is_mask, is_given = (kind == index for index in range(5))
         points = masks.new_zeros((len(masks), 2, 2), dtype=torch.float)
         labels = torch.full((len(masks), 2), PointLabel.EMPTY, device=masks.device)
-        if self.box:
-            boxes = jitter_boxes(masks_to_boxes(masks), self.box_noise, draws[:, 1:5], masks.shape[-1])
-            box = Prompts.from_boxes(boxes)
+        if self.given:
+            is_box = is_box | (is_given & ~has_given(batch))
+        if self.box or self.given:
+            tight, side = masks_to_boxes(masks), masks.shape[-1]
+            box = Prompts.from_boxes(jitter_boxes(tight, self.box_noise, draws[:, 1:5], side, self.box_noise_limit))
             points = torch.where(is_box[:, None, None], box.points, points)
             labels = torch.where(is_box[:, None], box.labels, labels)
         if self.point:
@@ -91,6 +108,8 @@ class PromptSimulator:
             middle = pixels_in_cells(cell, masks, torch.ones_like(is_center), stride)
             points[:, 0] = torch.where(is_center[:, None], middle, points[:, 0])
         labels[:, 0] = torch.where(is_point | is_center, PointLabel.OBJECT, labels[:, 0])
+        if batch.given is not None and self.given:
+            points, labels = _with_given(points, labels, batch.given, is_given & has_given(batch))
         if not self.mask:
             return Prompts(points, labels)
         return Prompts(points, labels, masks=rough_masks(masks, masks.shape[-1] // 4), has_mask=is_mask)
@@ -137,18 +156,28 @@ def is_ambiguous(prompts: Prompts) -> Bool[Tensor, "P"]:
     return (num_points == 1) & ~has_mask
 
 
+def has_given(batch: Batch) -> Bool[Tensor, "P"]:
+    """Return which objects have boxes or points that came with the data."""
+    if batch.given is None:
+        return torch.zeros(batch.num_objects, dtype=torch.bool, device=batch.masks.device)
+    return (batch.given.labels != PointLabel.EMPTY).any(dim=1)
+
+
+def _with_given(points: Tensor, labels: Tensor, given: Prompts, where: Tensor) -> tuple[Tensor, Tensor]:
+    """Return points and labels with those given in the place of all others ``where`` an object is to have them."""
+    more = given.labels.shape[1] - labels.shape[1]
+    ours, theirs = _padded(points, labels, max(more, 0)), _padded(given.points, given.labels, max(-more, 0))
+    points = torch.where(where[:, None, None], theirs[0].to(ours[0].dtype), ours[0])
+    return points, torch.where(where[:, None], theirs[1], ours[1])
+
+
+def _padded(points: Tensor, labels: Tensor, more: int) -> tuple[Tensor, Tensor]:
+    return F.pad(points, (0, 0, 0, more)), F.pad(labels, (0, more), value=PointLabel.EMPTY)
+
+
 def _click_grid(masks: Tensor) -> tuple[int, int]:
     side = masks.shape[-1]
     stride = 1
     while side // stride >= 2 * CLICK_GRID:  # doubling divides every side: they are multiples of a patch, 8 or 16
         stride *= 2
     return stride, side // stride
-
-
-EVALUATION: dict[str, PromptSimulator] = {
-    "box": PromptSimulator(box=1, box_noise=0),
-    "point": PromptSimulator(center=1),
-    "clicks": PromptSimulator(center=1, corrections=4, correct_at="center"),
-}
-"""Protocols of evaluation: the tight box, one click in the middle, and five clicks, each after the first in the middle
-of the largest error. None draws at random, so that scores repeat whatever the batch size, workers or devices."""

@@ -16,10 +16,11 @@ from sam_train.data.sources.check import check_sources
 from sam_train.evaluation.comparison import score
 from sam_train.evaluation.pictures import save_pictures
 from sam_train.evaluation.report import Report
-from sam_train.files import written_whole
+from sam_train.evaluation.row_files import write_rows
+from sam_train.evaluation.summary import summarize
 from sam_train.metrics import METRICS
 from sam_train.metrics.base import find_metrics
-from sam_train.prompts.simulator import EVALUATION
+from sam_train.prompts.protocols import find_protocols
 from sam_train.runs.fit import require_splits
 from sam_train.runs.known_images import require_unseen
 from sam_train.runs.record import rebuild
@@ -34,7 +35,7 @@ def evaluate(
     folder: str | Path | None = None,
     loading: Mapping[str, Any] | None = None,
 ) -> Report:
-    """Score a run's models on a split and leave ``report.json``, ``rows.parquet`` and ``overlays/`` in a folder.
+    """Score a run's models on a split and leave ``report.json``, the rows and ``overlays/`` in a folder.
 
     Every process of a run on several devices calls this and gets the report; the first writes.
 
@@ -50,6 +51,7 @@ def evaluate(
     """
     evaluation = evaluation or rebuild(run.record["config"]["evaluation"], Evaluation, f"checkpoint={run.checkpoint}")
     metrics = find_metrics(evaluation.metrics, METRICS)
+    protocols = find_protocols(evaluation.protocols, evaluation.clicks)
     data = run.data if source is None and loading is None else None
     data = data or held_out(run, source or run.source(), evaluation.split, loading or {})
     folder = run.folder if folder is None else Path(folder).expanduser()
@@ -57,20 +59,19 @@ def evaluate(
     is_first = not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
     console = Console(quiet=not is_first)
     with Progress(console=console, transient=True) as progress:
-        scored = score(models, data.eval_dataloader(evaluation.split), EVALUATION, metrics, progress)
+        loader = data.eval_dataloader(evaluation.split)
+        with_masks = ("given", "box") if evaluation.coco else ()
+        scored = score(models, loader, protocols, metrics, progress, with_masks=with_masks)
     images = data.splits[evaluation.split]
     split = "val" if images is data.splits.get("val") else evaluation.split  # which may stand in for a missing test
     counts = {"num_images": len(images), "num_too_small": scored.num_too_small}
-    report = Report.of(scored.rows, metrics, list(EVALUATION), counts, split, run.record["chosen_by"])
+    report = summarize(scored.rows, metrics, protocols, counts, split, run.record["chosen_by"])
     if is_first:
-        import pyarrow.parquet as pq
-
-        with written_whole(folder / "rows.parquet") as file:
-            pq.write_table(scored.rows, file)
+        write_rows(scored.rows, folder)
         report.save(folder / "report.json")
         console.print(report.table())
         dataset = data.eval_dataset(evaluation.split)
-        save_pictures(models, dataset, EVALUATION, metrics, evaluation.overlays, folder / "overlays")
+        save_pictures(models, dataset, protocols, metrics, evaluation.overlays, folder / "overlays")
         places = {"report": folder / "report.json", "rows": folder / "rows.parquet", "pictures": folder / "overlays"}
         lines = [f"{name:12}{place}" for name, place in {"checkpoint": run.checkpoint, **places}.items()]
         console.print("\n".join(lines), markup=False)

@@ -43,13 +43,19 @@ class Evaluation:
 
     Attributes:
         split: Which images.
-        overlays: How many pictures of them are drawn.
         metrics: Names of :data:`sam_train.metrics.METRICS`, or dotted paths of metrics of one's own.
+        protocols: Kinds of prompt, see :func:`sam_train.prompts.protocols.find_protocols`.
+        clicks: Of the protocol ``clicks``.
+        overlays: How many pictures of images are drawn.
+        coco: Whether to compute COCO's AP and AR of the masks from boxes.
     """
 
     split: Split = "test"
-    overlays: int = 4
     metrics: Sequence[str] = ("dice", "iou")
+    protocols: Sequence[str] = ("box", "point", "clicks")
+    clicks: int = 5
+    overlays: int = 4
+    coco: bool = False
 
 
 @dataclass(frozen=True)

@@ -122,7 +122,7 @@ class RunProgress(TQDMProgressBar):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Count the optimiser's steps."""
+        """Count the optimizer's steps."""
         step = trainer.global_step
         if self._should_update(step, self.train_progress_bar.total):
             self.train_progress_bar.n = step

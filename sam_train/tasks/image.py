@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,7 +22,8 @@ from sam_train.metrics import DICE, IOU
 from sam_train.metrics.base import Metric
 from sam_train.metrics.table import gather_rows, mean_scores
 from sam_train.models.promptable import PromptableModel
-from sam_train.prompts.simulator import EVALUATION, PromptSimulator
+from sam_train.prompts.protocols import Protocol, find_protocols
+from sam_train.prompts.simulator import PromptSimulator
 from sam_train.structures import NUM_DRAWS, Batch, ImageFeatures
 from sam_train.tasks.gradients import StepGradients
 from sam_train.tasks.micro_batches import loss_in_parts, split_batch
@@ -61,7 +63,7 @@ class ImageTask(Task):
         record: dict[str, Any],
         keep_base: bool,
         metrics: Sequence[Metric] = (DICE, IOU),
-        protocols: Mapping[str, PromptSimulator] | None = None,
+        protocols: Mapping[str, Protocol] | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -71,7 +73,8 @@ class ImageTask(Task):
         self.record = record
         self.keep_base = keep_base
         self.metrics = metrics
-        self.protocols = protocols or {name: EVALUATION[name] for name in simulator.validated_by()}
+        fitting = find_protocols(simulator.validated_by())
+        self.protocols = protocols or {name: replace(one, has_curve=False) for name, one in fitting.items()}
         self.seed = torch.initial_seed()
         self._rows: list[pa.Table] = []  # of the batches validated so far
         self._step = StepGradients()

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sam_train.metrics.base import Metric
 from sam_train.models.promptable import PromptableModel
-from sam_train.prompts.simulator import PromptSimulator
+from sam_train.prompts.protocols import Protocol
 from sam_train.structures import Batch
 
 
@@ -28,7 +28,7 @@ class Task(LightningModule):
 
     model: PromptableModel
     record: dict[str, Any]
-    protocols: Mapping[str, PromptSimulator]
+    protocols: Mapping[str, Protocol]
     metrics: Sequence[Metric]
 
     @abstractmethod

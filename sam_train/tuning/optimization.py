@@ -10,6 +10,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from sam_train.errors import InputError
+from sam_train.limits import check_limits
 from sam_train.models.promptable import PromptableModel
 
 
@@ -35,15 +36,7 @@ class Optimization:
     layer_decay: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.lr <= 0 or self.weight_decay < 0:
-            raise InputError(
-                f"optim.lr={self.lr}, optim.weight_decay={self.weight_decay}: the rate must be above 0, and weight "
-                "decay at least 0"
-            )
-        if not 0 < self.layer_decay <= 1:
-            raise InputError(f"optim.layer_decay={self.layer_decay}: it must be above 0 and at most 1")
-        if not 0 <= self.warmup < 1:
-            raise InputError(f"optim.warmup={self.warmup}: it is a fraction of all steps, at least 0 and below 1")
+        check_limits("optim", vars(self))
 
     def optimizer(self, model: PromptableModel) -> torch.optim.AdamW:
         """Return AdamW over the trainable parameters, in groups of equal rate and decay.

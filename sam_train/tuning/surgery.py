@@ -12,6 +12,7 @@ from rich.table import Table
 from torch import nn
 
 from sam_train.errors import InputError
+from sam_train.limits import check_limits
 from sam_train.models.encoder_block import EncoderBlock, encoder_blocks
 from sam_train.models.promptable import PromptableModel
 from sam_train.tuning.lora import adapted_layers, add_lora
@@ -48,16 +49,10 @@ class Tuning:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.encoder not in ("frozen", "lora", "full"):
-            raise InputError(f"tuning.encoder={self.encoder!r}: use frozen, lora or full")
+        check_limits("tuning", vars(self))
         if self.last_blocks is not None and self.encoder == "frozen":
             raise InputError(
                 f"tuning.last_blocks={self.last_blocks}: no block of a frozen encoder trains; try tuning=lora"
-            )
-        if self.rank < 1 or not 0 <= self.dropout < 1:
-            raise InputError(
-                f"tuning.rank={self.rank}, tuning.dropout={self.dropout}: the rank must be at least 1, and dropout at "
-                "least 0 and below 1"
             )
 
     def apply(self, model: PromptableModel) -> None:
@@ -92,7 +87,7 @@ class Tuning:
         modules, blocks = list(encoder.modules()), encoder_blocks(encoder)
         if self.last_blocks is None:
             return modules
-        if not 1 <= self.last_blocks <= len(blocks):
+        if self.last_blocks > len(blocks):
             raise InputError(
                 f"tuning.last_blocks={self.last_blocks}: the image encoder has {len(blocks)} blocks, so use 1 to "
                 f"{len(blocks)}"

@@ -42,8 +42,9 @@ def run(command, monkeypatch, *arguments: str) -> None:
 def assert_report(folder: Path) -> dict:
     report = json.loads((folder / "report.json").read_text())
     counts = {"num_images", "num_objects", "num_too_small"}
-    assert report.keys() == {"untuned", "tuned", "split", "metrics", "chosen_by", *counts}
+    assert report.keys() >= {"untuned", "tuned", "split", "metrics", "chosen_by", *counts}
     assert (folder / "rows.parquet").is_file()
+    assert len((folder / "rows.csv").read_text().splitlines()) == 1 + 3 * report["num_objects"]
     for model in ("untuned", "tuned"):
         assert list(report[model]) == ["box", "point", "clicks"]
         for scores in report[model].values():

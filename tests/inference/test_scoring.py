@@ -11,7 +11,7 @@ from sam_train.inference import restoring, scoring
 from sam_train.inference.interaction import encode
 from sam_train.inference.scoring import encode_all, mask_pairs, predict_image, score_batch
 from sam_train.metrics import METRICS
-from sam_train.prompts.simulator import EVALUATION
+from sam_train.prompts.protocols import EVALUATION
 from sam_train.runs.run import share_frozen
 from sam_train.tuning.surgery import Tuning
 from tests.checkpoints.tiny import SAM2_CONFIG, build
@@ -42,7 +42,10 @@ def test_what_bounds_memory_changes_no_score(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(scoring, "OBJECTS_AT_ONCE", 2)
     monkeypatch.setattr(scoring, "PIXELS_AT_ONCE", 1)
     monkeypatch.setattr(restoring, "PIXELS_AT_ONCE", 1)
-    assert score_batch({"": model}, batch, EVALUATION, METRICS) == together
+    apart = score_batch({"": model}, batch, EVALUATION, METRICS)
+    rounded = "predicted_iou"  # a number of the decoder's own, which rounds otherwise with other objects beside
+    assert apart.drop_columns(rounded) == together.drop_columns(rounded)
+    assert apart.column(rounded).to_pylist() == pytest.approx(together.column(rounded).to_pylist())
     assert torch.equal(predict_image(model, encode(model, batch), batch, 0, EVALUATION["clicks"]).masks, masks)
 
 

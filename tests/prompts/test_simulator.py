@@ -6,9 +6,11 @@ import pytest
 import torch
 
 from sam_train.errors import InputError
-from sam_train.prompts.simulator import EVALUATION, PromptSimulator, is_ambiguous
+from sam_train.prompts.protocols import EVALUATION
+from sam_train.prompts.simulator import PromptSimulator, is_ambiguous
 from sam_train.structures import NUM_DRAWS, Batch, MaskPrediction, PointLabel, Prompts
 
+PEOPLE = {name: protocol.simulator for name, protocol in EVALUATION.items()}
 MIXTURE = PromptSimulator(box=1, point=1, center=1, mask=1, corrections=3)
 
 
@@ -43,7 +45,7 @@ def run(batch: Batch, simulator: PromptSimulator) -> Prompts:
     return prompts
 
 
-@pytest.mark.parametrize("simulator", [MIXTURE, replace(MIXTURE, correct_at="center"), *EVALUATION.values()])
+@pytest.mark.parametrize("simulator", [MIXTURE, replace(MIXTURE, correct_at="center"), *PEOPLE.values()])
 def test_an_objects_prompts_do_not_depend_on_other_objects(simulator):
     batch = make_batch()
     whole = run(batch, simulator)
@@ -149,8 +151,8 @@ def test_what_was_found_on_ignored_pixels_is_not_corrected():
 
 def test_boxes_are_those_of_objects_whatever_is_ignored_around_them():
     batch = make_batch(4)
-    boxes = EVALUATION["box"].first(batch)
-    assert torch.equal(EVALUATION["box"].first(replace(batch, ignore=~batch.masks[:2])).points, boxes.points)
+    boxes = PEOPLE["box"].first(batch)
+    assert torch.equal(PEOPLE["box"].first(replace(batch, ignore=~batch.masks[:2])).points, boxes.points)
 
 
 def test_only_a_lone_click_is_ambiguous():
@@ -160,7 +162,7 @@ def test_only_a_lone_click_is_ambiguous():
     assert lone.any()
     assert not lone.all()
     batch = make_batch()
-    clicks = EVALUATION["clicks"]
+    clicks = PEOPLE["clicks"]
     assert not is_ambiguous(clicks.correct(batch, clicks.first(batch), prediction_for(batch), 0)).any()
 
 

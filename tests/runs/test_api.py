@@ -11,7 +11,7 @@ import torch
 from sam_train.data.loading.datamodule import Loading
 from sam_train.data.world import ToySource
 from sam_train.errors import InputError
-from sam_train.prompts.simulator import EVALUATION
+from sam_train.prompts.protocols import EVALUATION
 from sam_train.runs import run as run_module
 from sam_train.runs.evaluate import evaluate
 from sam_train.runs.fit import fit

@@ -1,4 +1,4 @@
-"""One optimiser step on however many processes, validated on one image; as a script, writes weights, loss, score."""
+"""One optimizer step on however many processes, validated on one image; as a script, writes weights, loss, score."""
 
 import sys
 from pathlib import Path

@@ -58,7 +58,7 @@ def test_the_last_blocks_train_from_a_cache_of_what_is_before_them(tmp_path, mod
     assert furthest(plain.weights, weights(make_task(mode, last_blocks=3))) > 1e-4
     assert cached.losses == pytest.approx(plain.losses, rel=1e-6)
     assert cached.score == pytest.approx(plain.score, rel=1e-6)
-    assert (plain.num_begun, cached.num_begun) == (6 + 2 * 3, 3 + 3 + 1)
+    assert (plain.num_begun, cached.num_begun) == (6 + 2 * 5, 3 + 3 + 1)
     again = run(tmp_path / "again", FeatureCache(str(tmp_path / "cache"), dtype="float32"), mode=mode, last_blocks=3)
     assert again.num_begun == 0
     assert furthest(again.weights, cached.weights) == 0

@@ -45,9 +45,17 @@ def test_its_run_is_resumed(trained, monkeypatch):
 
 
 def test_its_checkpoint_is_evaluated_without_naming_the_data_again(trained, tmp_path, monkeypatch):
-    run("evaluate", monkeypatch, *OWN, f"checkpoint={trained}", f"output={tmp_path}")
+    run("evaluate", monkeypatch, *OWN, "evaluation=short", f"checkpoint={trained}", f"output={tmp_path}")
     assert assert_report(tmp_path) == assert_report(trained)
-    run("evaluate", monkeypatch, *OWN, f"checkpoint={trained}/best.ckpt", "data=discs", f"output={tmp_path}")
+    run(
+        "evaluate",
+        monkeypatch,
+        *OWN,
+        "evaluation=short",
+        f"checkpoint={trained}/best.ckpt",
+        "data=discs",
+        f"output={tmp_path}",
+    )
     assert assert_report(tmp_path) == assert_report(trained)
 
 

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from jaxtyping import Int
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from sam_train.errors import InputError
 from sam_train.files import write_json, written_whole
+from sam_train.limits import check_limits
 from sam_train.structures import EncoderState, ImageFeatures
 
 Dtype = Literal["bfloat16", "float32"]
@@ -56,10 +57,7 @@ class EmbeddingCache:
     views: int = 1
 
     def __post_init__(self) -> None:
-        if self.dtype not in get_args(Dtype):
-            raise InputError(f"cache.dtype={self.dtype}: possible are {' and '.join(get_args(Dtype))}")
-        if self.views < 1:
-            raise InputError(f"cache.views={self.views}: an image has at least 1, itself")
+        check_limits("cache", vars(self))
 
     @property
     def place(self) -> Path:

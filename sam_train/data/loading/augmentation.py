@@ -16,6 +16,7 @@ from torchvision.transforms.v2 import functional as TF
 from sam_train.data.loading.given_prompts import corners, from_corners
 from sam_train.data.loading.transforms import resize_labels
 from sam_train.errors import InputError
+from sam_train.limits import check_limits
 from sam_train.preprocessing import Preprocessing
 from sam_train.structures import Sample
 
@@ -41,10 +42,11 @@ class Augmentation:
     color: float = 0.2
 
     def __post_init__(self) -> None:
+        check_limits("loader.augmentation", vars(self))
         if not 0 < self.zoom[0] <= self.zoom[1]:
-            raise InputError(f"augmentation.zoom={list(self.zoom)}: smallest and largest magnification, both above 0")
-        if not 0 <= self.flip <= 1 or not 0 <= self.color <= 1:
-            raise InputError(f"augmentation.flip={self.flip}, color={self.color}: both lie between 0 and 1")
+            raise InputError(
+                f"loader.augmentation.zoom={list(self.zoom)}: smallest and largest magnification, both above 0"
+            )
 
     def __call__(self, sample: Sample, preprocessing: Preprocessing, seed: int) -> Sample:
         """Return a variant of the sample at the size of the un-padded part of the input; a function of the seed."""

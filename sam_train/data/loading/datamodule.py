@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ from sam_train.data.loading.sampler import TrainBatches
 from sam_train.data.loading.share import Share
 from sam_train.data.loading.views import Views
 from sam_train.data.sources.base import DataSource, ImageSet, Split
-from sam_train.errors import InputError
+from sam_train.limits import check_limits
 from sam_train.machine import num_processors
 from sam_train.preprocessing import Preprocessing
 from sam_train.structures import Batch
@@ -54,12 +54,7 @@ class Loading:
     augmentation: Augmentation | None = None
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "max_objects", "micro_batch", "micro_objects"):
-            value = getattr(self, name)
-            if isinstance(value, int) and value < 1:
-                raise InputError(f"loader.{name}={value}: at least 1")
-        if self.max_val_images is not None and self.max_val_images < 1:
-            raise InputError(f"loader.max_val_images={self.max_val_images}: at least 1, or null for all")
+        check_limits("loader", vars(self))
 
     def workers(self, num_devices: int) -> int:
         """Return the number of loading processes of each device, where this many devices share the machine."""
@@ -112,9 +107,9 @@ class SegmentationData(LightningDataModule):
         """Return a split without augmentation."""
         return EvalDataset(self.splits[split], self.preprocessing, self.loading.min_area)
 
-    def eval_dataloader(self, split: Split) -> BatchLoader:
-        """Return batches of this device's share of a split."""
-        return self._eval_dataloader(self.eval_dataset(split))
+    def eval_dataloader(self, split: Split, seen: Collection[str] = ()) -> BatchLoader:
+        """Return batches of this device's share of a split, without the images of the ids in ``seen``."""
+        return self._eval_dataloader(self.eval_dataset(split), seen)
 
     def views(self) -> list[Views]:
         """Return the variants of images that training and validation see, whose features a cache may keep."""
@@ -146,15 +141,18 @@ class SegmentationData(LightningDataModule):
         some = source if limit is None else source.some(limit)
         return EvalDataset(some, self.preprocessing, self.loading.min_area, self.cache)
 
-    def _eval_dataloader(self, dataset: EvalDataset) -> BatchLoader:
+    def _eval_dataloader(self, dataset: EvalDataset, seen: Collection[str] = ()) -> BatchLoader:
         share = Share.own()
+        left = (
+            [index for index, name in enumerate(dataset.images.ids) if name not in seen]
+            if seen
+            else range(len(dataset))
+        )
         # Every device has one at least, be it another's: Lightning leaves validation out where there is nothing, and
         # the others would wait for it.
-        images = Subset(dataset, range(share.rank % len(dataset), len(dataset), share.world_size))
-        options = self._options(persistent=False)
-        if options["num_workers"]:
-            options["prefetch_factor"] = 1  # all objects of an image, not some: batches may be large
-        return BatchLoader(images, self.num_encoded, **options)
+        own = left[share.rank % max(len(left), 1) :: share.world_size]
+        # One image a batch: with all its objects that is enough, and no score depends on what it is batched with.
+        return BatchLoader(Subset(dataset, own), 1, **self._options(persistent=False))
 
     def _options(self, persistent: bool) -> dict[str, Any]:
         num_workers = self.num_workers

@@ -138,7 +138,7 @@ class DataSource(ABC):
     """A kind of data, as a configuration names it: a frozen dataclass of plain values that knows its splits.
 
     A subclass is known from the moment its module is imported: checkpoints that were trained on it can then be
-    evaluated, resumed and exported (:func:`source_class`).
+    evaluated, resumed and exported.
 
     Attributes:
         check: Whether all files are read and checked before training.

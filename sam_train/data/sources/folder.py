@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import get_args
 from sam_train.data.sources.base import DataSource, ImageSet, Split
 from sam_train.data.sources.folder_images import FolderImages
 from sam_train.data.sources.folder_masks import FolderMasks, Objects
+from sam_train.data.sources.groups import match_groups
 from sam_train.data.sources.index_files import has_lists, read_column, read_lists, read_split_column
 from sam_train.data.sources.pairing import Pair, find_pairs
 from sam_train.data.sources.splits import SPLITS, assign_splits, complete_splits, require_whole_groups
@@ -108,7 +108,7 @@ class FolderSource(DataSource):
         if self.group_column is not None:
             return read_column(root, self.group_column, pairs, self.images)
         if self.group_pattern is not None:
-            return _matches(self.group_pattern, pairs)
+            return match_groups(self.group_pattern, [pair.stem for pair in pairs])
         return [pair.id for pair in pairs]
 
     def _assigned(self, root: Path, pairs: Sequence[Pair], groups: Sequence[str]) -> Sequence[Split | None]:
@@ -140,18 +140,3 @@ def _refuse_other_words(root: Path, pairs: Sequence[Pair]) -> None:
             f"{', '.join(SPLITS)}, or say with lists or data.split_column what each image is for; if they are not, "
             "give shares of your own, such as data.split=[0.8,0.1,0.1]"
         )
-
-
-def _matches(pattern: str, pairs: Sequence[Pair]) -> list[str]:
-    """Return the group that the pattern finds in each image's stem."""
-    try:
-        found = [re.search(pattern, pair.stem) for pair in pairs]
-    except re.error as error:
-        raise InputError(f"data.group_pattern={pattern}: no regular expression ({error}); try '^[^_]+'") from error
-    groups = [(match[1] if match.re.groups else match[0]) if match else None for match in found]
-    if missed := [pair.stem for pair, group in zip(pairs, groups, strict=True) if not group]:
-        raise InputError(
-            f"data.group_pattern={pattern}: finds no group in {len(missed)} of {len(pairs)} image names, such as "
-            f"{missed[0]!r}; write a pattern that finds one in every name"
-        )
-    return [group for group in groups if group]

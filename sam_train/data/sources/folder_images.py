@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
 from sam_train.data.sources.base import Choose, ImageSet, all_objects
+from sam_train.data.sources.file_identity import file_fingerprint, file_identity
 from sam_train.data.sources.folder_check import check_pair
 from sam_train.data.sources.folder_masks import FolderMasks, PairMasks
 from sam_train.data.sources.image_files import read_image
@@ -18,9 +16,6 @@ from sam_train.data.sources.pairing import Pair
 from sam_train.errors import FileError, Problem
 from sam_train.label_planes import pack_masks
 from sam_train.structures import Sample
-
-# Parts of a file by which its copies are recognized: the ends alone of uncompressed images may be all black.
-_PARTS, _BYTES_OF_A_PART = 16, 1 << 14
 
 
 @dataclass(frozen=True)
@@ -65,33 +60,13 @@ class FolderImages(ImageSet):
 
     def fingerprint(self, index: int) -> str:
         """See :meth:`ImageSet.fingerprint`: the file's place, size and time of change."""
-        path = self.pairs[index].image
-        try:
-            status = path.stat()
-        except OSError as error:
-            raise _unreadable(path, error) from error
-        return f"{path} {status.st_size} {status.st_mtime_ns}"
+        return file_fingerprint(self.pairs[index].image)
 
     def identity(self, index: int) -> str:
         """See :meth:`ImageSet.identity`: the file's size and contents, of a large one its ends and parts between."""
-        path = self.pairs[index].image
-        digest = hashlib.blake2b(digest_size=16)
-        try:
-            with path.open("rb") as file:
-                size = file.seek(0, os.SEEK_END)
-                step = max(size // _PARTS, _BYTES_OF_A_PART)
-                for start in (*range(0, size, step), max(size - _BYTES_OF_A_PART, 0)):
-                    file.seek(start)
-                    digest.update(file.read(_BYTES_OF_A_PART))
-        except OSError as error:
-            raise _unreadable(path, error) from error
-        return f"{size} {digest.hexdigest()}"
+        return file_identity(self.pairs[index].image)
 
     def problems(self, index: int) -> list[Problem]:
         """See :meth:`ImageSet.problems`; every file of the image is read once."""
         found = check_pair(self.pairs[index], self.masks, self.allow_empty)
         return [*(self.loose_ends if index == 0 else ()), *found]
-
-
-def _unreadable(path: Path, error: OSError) -> FileError:
-    return FileError(Problem("unreadable image", path, str(error.strerror), "put it back"))

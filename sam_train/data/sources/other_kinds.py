@@ -37,7 +37,7 @@ class Kind:
 _COCO = ((b'"images"',), (b'"annotations"', b'"categories"', b'"image_id"'))
 _LABELME = ((b'"shapes"',), (b'"imagePath"',))
 KINDS = (
-    Kind("COCO annotations", instead="its masks", suffixes=(".json",), words=_COCO),
+    Kind("COCO annotations", source="coco", suffixes=(".json",), words=_COCO),
     Kind("LabelMe annotations", instead="its masks", suffixes=(".json",), words=_LABELME),
     Kind("a volume", suffixes=(".nii", ".nii.gz", ".nrrd", ".mha", ".mhd")),
     Kind("DICOM", suffixes=(".dcm",), magic=(128, b"DICM")),
@@ -60,6 +60,11 @@ def other_kinds(root: Path) -> str:
         remedy = f"data={kind.source} reads that" if kind.source else unread
         lines.append(f"\n{files}: this is {kind.name}, and {remedy}")
     return "".join(lines)
+
+
+def is_coco(path: Path) -> bool:
+    """Tell whether a JSON file is like COCO's, by its beginning and end."""
+    return path.is_file() and _says(path, _COCO)
 
 
 def _walk(root: Path) -> Iterator[Path]:

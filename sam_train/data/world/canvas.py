@@ -102,7 +102,7 @@ class Canvas:
     def cover(
         self,
         outline: Outline,
-        centre: tuple[float, float] = (0.0, 0.0),
+        center: tuple[float, float] = (0.0, 0.0),
         radius: float = 1.0,
         angle: float = 0.0,
         *,
@@ -114,7 +114,7 @@ class Canvas:
 
         Args:
             outline: Polygons about the origin.
-            centre: Where the origin goes, in image sides.
+            center: Where the origin goes, in image sides.
             radius: Length of the outline's unit, in image sides.
             angle: Counter-clockwise turn in radians, before the move.
             softness: Radius in pixels of a blur of the edge.
@@ -123,7 +123,7 @@ class Canvas:
         """
         cos, sin = math.cos(angle) * radius * self.size, math.sin(angle) * radius * self.size
         points = outline.points @ np.array([[cos, sin], [-sin, cos]])
-        points += np.array([centre[0] * self.size, centre[1] * self.size])
+        points += np.array([center[0] * self.size, center[1] * self.size])
         margin += math.ceil(2 * softness)
         top, left, bottom, right = self._bounds(inside)
         (least_x, least_y), (most_x, most_y) = points.min(0).tolist(), points.max(0).tolist()
@@ -135,11 +135,11 @@ class Canvas:
         covered = Coverage(y0, x0, alpha)
         return covered if inside is None else covered.within(inside)
 
-    def paint(self, covered: Coverage, colour: Float[np.ndarray, "3 h w"] | float, opacity: float = 1.0) -> None:
-        """Lay a colour over what is there."""
+    def paint(self, covered: Coverage, color: Float[np.ndarray, "3 h w"] | float, opacity: float = 1.0) -> None:
+        """Lay a color over what is there."""
         rows, columns = covered.window
         below = self.image[:, rows, columns]
-        below += covered.alpha * opacity * (colour - below)
+        below += covered.alpha * opacity * (color - below)
 
     def label(self, covered: Coverage, *numbers: int) -> None:
         """Make these objects the visible ones, one per level from the top; deeper levels become empty there."""

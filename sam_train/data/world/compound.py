@@ -45,18 +45,18 @@ class Compound:
             parent = pick(rng, pieces)
             angle, radius = rng.random() * 2 * np.pi, between(rng, 0.15, 0.45)
             reach = parent.radius * between(rng, 0.3, 1.0)
-            centre = parent.centre[0] + reach * np.cos(angle), parent.centre[1] + reach * np.sin(angle)
-            piece = Pose(pick(rng, _PIECES)(rng), centre, radius, _right_angle(rng))
+            center = parent.center[0] + reach * np.cos(angle), parent.center[1] + reach * np.sin(angle)
+            piece = Pose(pick(rng, _PIECES)(rng), center, radius, _right_angle(rng))
             at = pick(rng, (0, len(pieces)))  # behind all or in front of all
-            twins = [piece, _mirrored(piece)] if symmetric and abs(centre[0]) > 0.1 else [piece]
+            twins = [piece, _mirrored(piece)] if symmetric and abs(center[0]) > 0.1 else [piece]
             surface = pick(rng, materials) if chance(rng, 0.4) else material(rng)
             pieces[at:at], materials[at:at] = twins, [surface] * len(twins)
         return cls(tuple(pieces), tuple(materials), upright=chance(rng, 0.5))
 
-    def draw(self, canvas: Canvas, centre: XY, radius: float, rng: np.random.Generator) -> Coverage | None:
+    def draw(self, canvas: Canvas, center: XY, radius: float, rng: np.random.Generator) -> Coverage | None:
         """The union of the pieces becomes an object, and so does each piece; returns the last piece's pixels."""
         turn = 0.1 * rng.standard_normal() if self.upright else rng.random() * 2 * np.pi
-        frame = Pose(self.pieces[0].outline, centre, radius, turn)
+        frame = Pose(self.pieces[0].outline, center, radius, turn)
         poses = [_moved(piece, frame) for piece in self.pieces]
         covers = [pose.cover(canvas) for pose in poses]
         if self.shadow is not None:
@@ -80,10 +80,10 @@ def _mirrored(pose: Pose) -> Pose:
     return replace(
         pose,
         outline=pose.outline.stretched(1.0, -1.0),
-        centre=(-pose.centre[0], pose.centre[1]),
+        center=(-pose.center[0], pose.center[1]),
         angle=np.pi - pose.angle,
     )
 
 
 def _moved(piece: Pose, frame: Pose) -> Pose:
-    return Pose(piece.outline, frame.at(*piece.centre), piece.radius * frame.radius, piece.angle + frame.angle)
+    return Pose(piece.outline, frame.at(*piece.center), piece.radius * frame.radius, piece.angle + frame.angle)

@@ -44,7 +44,7 @@ def sprinkle(canvas: Canvas, kinds: Sequence[Drawable], rng: np.random.Generator
 
 
 def place(rng: np.random.Generator, radii: Float[np.ndarray, "n"], placement: Placement) -> Float[np.ndarray, "n 2"]:
-    """Centres x, y for objects of these radii, a few of them partly outside the image.
+    """Centers x, y for objects of these radii, a few of them partly outside the image.
 
     ``free`` lets them overlap, ``apart`` keeps them as far from one another as there is room, ``touching`` sets many
     against an earlier one, ``clustered`` gathers them, ``grid`` puts them in rows.
@@ -57,27 +57,27 @@ def place(rng: np.random.Generator, radii: Float[np.ndarray, "n"], placement: Pl
         return hubs[(rng.random(len(radii)) * len(hubs)).astype(int)] + spread * rng.standard_normal((len(radii), 2))
     # Large objects lie mostly inside, small ones may stick out anywhere.
     inset = np.minimum(0.4 * radii, 0.3)[:, None] - 0.02
-    centres = inset + rng.random((len(radii), 2)) * (1 - 2 * inset)
+    centers = inset + rng.random((len(radii), 2)) * (1 - 2 * inset)
     if placement == "free":
-        return centres
+        return centers
     for index in range(1, len(radii)):
         if placement == "touching" and chance(rng, 0.7):
             other, angle = int(rng.random() * index), rng.random() * 2 * np.pi
             distance = (radii[index] + radii[other]) * between(rng, 0.75, 1.02)
-            centre = centres[other] + distance * np.array([np.cos(angle), np.sin(angle)])
-            centres[index] = np.abs((centre + 1) % 2 - 1)  # mirrored back into the image
+            center = centers[other] + distance * np.array([np.cos(angle), np.sin(angle)])
+            centers[index] = np.abs((center + 1) % 2 - 1)  # mirrored back into the image
         else:
-            centres[index] = _farthest(rng, centres[:index], radii[:index], radii[index])
-    return centres
+            centers[index] = _farthest(rng, centers[:index], radii[:index], radii[index])
+    return centers
 
 
 def _farthest(
-    rng: np.random.Generator, centres: Float[np.ndarray, "n 2"], radii: Float[np.ndarray, "n"], radius: float
+    rng: np.random.Generator, centers: Float[np.ndarray, "n 2"], radii: Float[np.ndarray, "n"], radius: float
 ) -> Float[np.ndarray, "2"]:
     """Of a dozen places the one with most room (Mitchell's best candidate)."""
     inset = min(0.4 * radius, 0.3) - 0.02
     candidates = inset + rng.random((12, 2)) * (1 - 2 * inset)
-    gaps = np.hypot(*(candidates[:, None] - centres).transpose(2, 0, 1)) - radii
+    gaps = np.hypot(*(candidates[:, None] - centers).transpose(2, 0, 1)) - radii
     room = np.minimum(gaps.min(1), 1.5 * radius)  # enough is enough: no preference for empty corners
     return candidates[int(room.argmax())]
 
@@ -97,10 +97,10 @@ def _grid(rng: np.random.Generator, number: int) -> Float[np.ndarray, "n 2"]:
 def tessellation(rng: np.random.Generator, number: int, rounded: bool = False) -> list[tuple[XY, Outline]]:
     """About that many touching cells that fill the image: Voronoi cells of scattered or ordered seeds.
 
-    Borders are wavy in a way that neighbours share, and each cell is a little smaller than its place.
+    Borders are wavy in a way that neighbors share, and each cell is a little smaller than its place.
 
     Returns:
-        Per cell its centre and its outline about that centre, both in image sides.
+        Per cell its center and its outline about that center, both in image sides.
     """
     spacing = number**-0.5
     side = np.arange(-0.5, 1.5, spacing)

@@ -1,4 +1,4 @@
-"""What the objects of one scene share: colours, ground, light."""
+"""What the objects of one scene share: colors, ground, light."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from sam_train.data.world import outlines
 from sam_train.data.world.canvas import Canvas
 from sam_train.data.world.draws import between, chance, count, log_between, pick, pick_weighted
-from sam_train.data.world.materials import Colour, Material, Palette, Texture
+from sam_train.data.world.materials import Color, Material, Palette, Texture
 from sam_train.data.world.objects import PARTS, XY, Kind
 
 
@@ -18,9 +18,9 @@ class Look:
     """What all objects of a scene share.
 
     Attributes:
-        palette: Where colours come from.
+        palette: Where colors come from.
         ground: What the objects lie on.
-        contrast: Least mean difference of an object's colour from the ground's, on the scale 0..1.
+        contrast: Least mean difference of an object's color from the ground's, on the scale 0..1.
         direction: Where light comes from, a unit vector x, y.
         slope: How much brighter objects are on that side.
         shadow: Offset of shadows in pixels of a 256 px image; None for none.
@@ -53,11 +53,11 @@ class Look:
 
     def material(self, rng: np.random.Generator) -> Material:
         """A surface that stands out from the ground as the scene's contrast says."""
-        colour = self.palette.against(rng, self.ground.colour, self.contrast)
+        color = self.palette.against(rng, self.ground.color, self.contrast)
         textured = chance(rng, 0.6)
         return Material(
-            colour,
-            tint=_tint(self.palette, colour, rng) if textured else 0.0,
+            color,
+            tint=_tint(self.palette, color, rng) if textured else 0.0,
             texture=Texture.draw(rng) if textured else None,
             light=self.light(self.slope),
             bulge=between(rng, 0.05, 0.4) if chance(rng, 0.35) else 0.0,
@@ -100,7 +100,7 @@ class Look:
         self.ground.fill(canvas, rng)
         if chance(rng, 0.3):
             layer = Texture.draw(rng).sample(canvas.size, (canvas.size, canvas.size), rng)
-            canvas.image += layer * _tint(self.palette, self.ground.colour, rng)[:, None, None]
+            canvas.image += layer * _tint(self.palette, self.ground.color, rng)[:, None, None]
         for _ in range(count(rng, 1, 3) if chance(rng, 0.3) else 0):
             outline = pick(rng, (outlines.blob, outlines.polygon, outlines.rectangle, outlines.tube))(rng)
             softness = canvas.scale * pick(rng, (0, 0, 3, 9))
@@ -111,16 +111,16 @@ class Look:
                 surface.paint(canvas, region, rng)
 
 
-def _tint(palette: Palette, colour: Colour, rng: np.random.Generator) -> Colour:
-    """The direction in which a texture changes a colour: mostly its brightness."""
+def _tint(palette: Palette, color: Color, rng: np.random.Generator) -> Color:
+    """The direction in which a texture changes a color: mostly its brightness."""
     strength = log_between(rng, 0.015, 0.2)
-    if palette.kind != "grey" and chance(rng, 0.3):
+    if palette.kind != "gray" and chance(rng, 0.3):
         return (strength * rng.standard_normal(3)).astype(np.float32)
-    return (strength * (0.5 + colour)).astype(np.float32)
+    return (strength * (0.5 + color)).astype(np.float32)
 
 
 def _ground(palette: Palette, rng: np.random.Generator) -> Material:
     value = pick_weighted(rng, {0.06: 0.2, 0.3: 0.25, 0.55: 0.3, 0.85: 0.25}) + 0.06 * rng.standard_normal()
-    colour = palette.colour(rng, value)
+    color = palette.color(rng, value)
     texture = Texture.draw(rng) if chance(rng, 0.8) else None
-    return Material(colour, _tint(palette, colour, rng) if texture else 0.0, texture)
+    return Material(color, _tint(palette, color, rng) if texture else 0.0, texture)

@@ -1,4 +1,4 @@
-"""What surfaces look like: colours, textures and the way light falls on them."""
+"""What surfaces look like: colors, textures and the way light falls on them."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from sam_train.data.world.canvas import Canvas, Coverage
 from sam_train.data.world.draws import between, chance, log_between, pick, pick_weighted
 from sam_train.data.world.tiles import TILES, cut
 
-Colour = Float[np.ndarray, "3"]
+Color = Float[np.ndarray, "3"]
 
 FIBRES = tuple(name for name in TILES if name.startswith("fibre"))
 
 
-def grey(value: float) -> Colour:
+def gray(value: float) -> Color:
     """The same in all channels."""
     return np.full(3, value, np.float32)
 
 
-def hsv(hue: float, saturation: float, value: float) -> Colour:
+def hsv(hue: float, saturation: float, value: float) -> Color:
     """All in 0..1; the hue wraps around."""
     return np.array(colorsys.hsv_to_rgb(hue % 1.0, min(max(saturation, 0), 1), min(max(value, 0), 1)), np.float32)
 
 
 @dataclass(frozen=True)
 class Palette:
-    """Where the colours of one scene come from.
+    """Where the colors of one scene come from.
 
     Attributes:
-        kind: ``grey``, ``tinted`` (one hue), ``natural`` (muted, around two hues) or ``vivid`` (any hue).
+        kind: ``gray``, ``tinted`` (one hue), ``natural`` (muted, around two hues) or ``vivid`` (any hue).
         hues: Two hues in 0..1.
-        saturation: The most saturated a colour gets.
+        saturation: The most saturated a color gets.
     """
 
     kind: str
@@ -45,30 +45,30 @@ class Palette:
     @classmethod
     def draw(cls, rng: np.random.Generator) -> Palette:
         """Any of them."""
-        kind = pick_weighted(rng, {"grey": 0.34, "tinted": 0.1, "natural": 0.38, "vivid": 0.18})
+        kind = pick_weighted(rng, {"gray": 0.34, "tinted": 0.1, "natural": 0.38, "vivid": 0.18})
         # Half of the natural hues are of earth, wood, skin and leaves.
         first = between(rng, 0.0, 0.33) if chance(rng, 0.5) else rng.random()
         return cls(kind, (first, rng.random()), between(rng, 0.15, 0.95))
 
-    def colour(self, rng: np.random.Generator, value: float) -> Colour:
-        """A colour of about this brightness."""
-        if self.kind == "grey":
-            return grey(value)
+    def color(self, rng: np.random.Generator, value: float) -> Color:
+        """A color of about this brightness."""
+        if self.kind == "gray":
+            return gray(value)
         hue = {"tinted": self.hues[0], "natural": pick(rng, self.hues), "vivid": rng.random()}[self.kind]
         wander = 0.02 if self.kind == "tinted" else 0.05
         saturation = self.saturation * (rng.random() if self.kind == "natural" else between(rng, 0.5, 1))
         return hsv(hue + wander * rng.standard_normal(), saturation, value)
 
-    def against(self, rng: np.random.Generator, ground: Colour, contrast: float) -> Colour:
-        """A colour whose distance from the ground is at least about ``contrast``; the farthest of a few if none is."""
+    def against(self, rng: np.random.Generator, ground: Color, contrast: float) -> Color:
+        """A color whose distance from the ground is at least about ``contrast``; the farthest of a few if none is."""
         best, distance = ground, -1.0
         for _ in range(5):
-            colour = self.colour(rng, between(rng, 0.05, 1.0))
-            far = float(np.abs(colour - ground).mean())
+            color = self.color(rng, between(rng, 0.05, 1.0))
+            far = float(np.abs(color - ground).mean())
             if far >= contrast:
-                return colour
+                return color
             if far > distance:
-                best, distance = colour, far
+                best, distance = color, far
         return best
 
 
@@ -112,7 +112,7 @@ class Texture:
             u += (2 * np.pi * self.warp) * cut(self.tile, image_size, size, rng)
         if self.pattern == "waves":
             return np.sin(u)
-        sharpness = 1.5 / step  # one pixel from one colour to the other
+        sharpness = 1.5 / step  # one pixel from one color to the other
         if self.pattern == "stripes":
             return np.clip(np.sin(u) * sharpness, -1, 1)
         v = np.add.outer(y * cos + rng.random() * 6.28, -x * sin)
@@ -138,8 +138,8 @@ class Material:
     """A surface.
 
     Attributes:
-        colour: Its mean.
-        tint: What a unit of texture adds to the colour.
+        color: Its mean.
+        tint: What a unit of texture adds to the color.
         texture: None for an even surface.
         light: x and y slope of brightness over the object, from one side to the middle.
         bulge: Loss of brightness from the middle to the rim, as on a ball.
@@ -150,8 +150,8 @@ class Material:
         softness: Width of the edge's blur in pixels of a 256 px image.
     """
 
-    colour: Colour
-    tint: Colour | float = 0.0
+    color: Color
+    tint: Color | float = 0.0
     texture: Texture | None = None
     light: tuple[float, float] = (0.0, 0.0)
     bulge: float = 0.0
@@ -165,7 +165,7 @@ class Material:
         """Another individual of the same kind: brightness and hue off by about ``amount``."""
         common, *channels = (amount * rng.standard_normal(4)).tolist()
         shift = np.array([common + 0.35 * channel for channel in channels], np.float32)
-        return replace(self, colour=self.colour + shift)
+        return replace(self, color=self.color + shift)
 
     def paint(self, canvas: Canvas, covered: Coverage, rng: np.random.Generator) -> None:
         """Lay it over what is on the canvas."""
@@ -177,10 +177,10 @@ class Material:
         canvas.image[:] = ground.render(Coverage.everywhere(canvas.size), canvas.size, rng)
 
     def render(self, covered: Coverage, image_size: int, rng: np.random.Generator) -> Float[np.ndarray, "3 h w"]:
-        """Its colours over a window."""
+        """Its colors over a window."""
         size = covered.alpha.shape
         pixels = np.empty((3, *size), np.float32)
-        pixels[:] = self.colour[:, None, None]
+        pixels[:] = self.color[:, None, None]
         if self.texture is not None:
             sample = self.texture.sample(image_size, size, rng)
             pixels += sample * (self.tint[:, None, None] if isinstance(self.tint, np.ndarray) else self.tint)

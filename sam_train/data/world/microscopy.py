@@ -11,7 +11,7 @@ from sam_train.data.world import optics, outlines
 from sam_train.data.world.canvas import Canvas, Coverage
 from sam_train.data.world.draws import between, chance, count, log_between, log_count, pick, pick_weighted
 from sam_train.data.world.layout import Placement, scatter, sprinkle
-from sam_train.data.world.materials import Colour, Material, Texture, hsv
+from sam_train.data.world.materials import Color, Material, Texture, hsv
 from sam_train.data.world.objects import XY, Kind, Pose
 from sam_train.data.world.tiles import cut
 
@@ -32,7 +32,7 @@ def cells(canvas: Canvas, rng: np.random.Generator) -> UInt8[np.ndarray, "3 h w"
         softness=between(rng, 0.5, 1.5),
     )
     plain = Kind(pick(rng, (outlines.ellipse, outlines.ellipse, outlines.blob)), body, variation=0.22 * brightness)
-    nucleated = replace(plain, parts="core", part_material=replace(body, colour=light * 1.5))
+    nucleated = replace(plain, parts="core", part_material=replace(body, color=light * 1.5))
     main = Glowing(nucleated if chance(rng, 0.25) else plain)
     hollow = Glowing(replace(plain, family=outlines.loop))
     placement: Placement = pick_weighted(rng, {"touching": 3, "apart": 1, "clustered": 1})
@@ -50,13 +50,13 @@ class Glowing:
     def __init__(self, kind: Kind) -> None:
         self.kind = kind
 
-    def draw(self, canvas: Canvas, centre: XY, radius: float, rng: np.random.Generator) -> Coverage | None:
+    def draw(self, canvas: Canvas, center: XY, radius: float, rng: np.random.Generator) -> Coverage | None:
         """As the kind does, after the glow."""
-        halo = canvas.cover(outlines.CIRCLE, centre, 1.1 * radius, softness=radius * canvas.size * 0.45)
+        halo = canvas.cover(outlines.CIRCLE, center, 1.1 * radius, softness=radius * canvas.size * 0.45)
         if halo is not None:
             rows, columns = halo.window
-            canvas.image[:, rows, columns] += np.multiply.outer(0.22 * self.kind.material.colour, halo.alpha)
-        return self.kind.draw(canvas, centre, radius, rng)
+            canvas.image[:, rows, columns] += np.multiply.outer(0.22 * self.kind.material.color, halo.alpha)
+        return self.kind.draw(canvas, center, radius, rng)
 
 
 def tissue(canvas: Canvas, rng: np.random.Generator) -> UInt8[np.ndarray, "3 h w"]:
@@ -80,14 +80,14 @@ def tissue(canvas: Canvas, rng: np.random.Generator) -> UInt8[np.ndarray, "3 h w
     spindle = replace(oval, family=outlines.leaf, angle=rng.random() * np.pi)
     placement: Placement = pick(rng, ("touching", "touching", "apart"))
     scatter(canvas, [oval, oval, spindle], number, number * np.pi * size**2 * 1.3, placement, rng)
-    dark = Kind(outlines.disc, replace(nucleus, colour=purple * 0.6), variation=0.04)
+    dark = Kind(outlines.disc, replace(nucleus, color=purple * 0.6), variation=0.04)
     sprinkle(canvas, [dark], rng)
-    optics.shot_noise(canvas.image, rng, between(rng, 0.005, 0.02), coloured=True)
+    optics.shot_noise(canvas.image, rng, between(rng, 0.005, 0.02), colored=True)
     pixels = optics.blurred(optics.to_bytes(canvas.image), between(rng, 0.2, 0.7) * canvas.scale)
     return optics.compressed(pixels, count(rng, 60, 92))
 
 
-def _stroma(canvas: Canvas, pink: Colour, gap: Material, rng: np.random.Generator) -> None:
+def _stroma(canvas: Canvas, pink: Color, gap: Material, rng: np.random.Generator) -> None:
     """Wavy fibres of uneven density with pale gaps in them."""
     canvas.image[:] = pink[:, None, None]
     window = canvas.size, canvas.size
@@ -111,11 +111,11 @@ class Gland:
     def __init__(self, wall: Material, gap: Material, nucleus: Kind, size: float) -> None:
         self.wall, self.gap, self.nucleus, self.size = wall, gap, nucleus, size
 
-    def draw(self, canvas: Canvas, centre: XY, radius: float, rng: np.random.Generator) -> Coverage | None:
+    def draw(self, canvas: Canvas, center: XY, radius: float, rng: np.random.Generator) -> Coverage | None:
         """The wall without its hole becomes an object, as do its nuclei."""
         outline, hole = outlines.blob(rng), between(rng, 0.4, 0.65)
-        middle = Pose(outline, centre, radius * hole).cover(canvas, 1.0)
-        covered = Pose(outline.with_hole(hole), centre, radius).cover(canvas, 0.7)
+        middle = Pose(outline, center, radius * hole).cover(canvas, 1.0)
+        covered = Pose(outline.with_hole(hole), center, radius).cover(canvas, 0.7)
         if middle is not None:
             self.gap.paint(canvas, middle, rng)
         if covered is None:
@@ -125,7 +125,7 @@ class Gland:
         canvas.label(covered, number)
         around = int(2 * np.pi * radius / (2.2 * self.size))
         for corner in outline.points[:: max(len(outline.points) // max(around, 1), 1)]:
-            place = Pose(outline, centre, radius).at(*(corner * between(rng, 0.5 * (1 + hole), 0.95)))
+            place = Pose(outline, center, radius).at(*(corner * between(rng, 0.5 * (1 + hole), 0.95)))
             angle = float(np.arctan2(corner[1], corner[0]))
             nucleus = Pose(outlines.ellipse(rng), place, self.size * between(rng, 0.7, 1.1), angle)
             part = nucleus.cover(canvas, inside=covered)

@@ -33,7 +33,7 @@ def world(canvas: Canvas, rng: np.random.Generator) -> UInt8[np.ndarray, "3 h w"
     pick_weighted(rng, SCENES)(canvas, look, rng)
     if chance(rng, 0.08):
         _cover_with_threads(canvas, look, rng)
-    return camera(canvas.image, rng, grey=look.palette.kind == "grey")
+    return camera(canvas.image, rng, gray=look.palette.kind == "gray")
 
 
 def _cover_with_threads(canvas: Canvas, look: Look, rng: np.random.Generator) -> None:
@@ -80,21 +80,21 @@ def _clutter(canvas: Canvas, look: Look, rng: np.random.Generator) -> None:
 def _mosaic(canvas: Canvas, look: Look, rng: np.random.Generator) -> None:
     """Touching cells, tiles or fields that fill the image."""
     kinds = [replace(look.kind(rng), parts=None, shadow=None) for _ in range(count(rng, 1, 3))]
-    for centre, outline in tessellation(rng, log_count(rng, 5, 60), rounded=chance(rng, 0.5)):
-        pick(rng, kinds).draw_at(canvas, Pose(outline, centre), rng)
+    for center, outline in tessellation(rng, log_count(rng, 5, 60), rounded=chance(rng, 0.5)):
+        pick(rng, kinds).draw_at(canvas, Pose(outline, center), rng)
 
 
 def _fibres(canvas: Canvas, look: Look, rng: np.random.Generator) -> None:
     """Packed rings with thick walls, as cut nerves, pipes, wood or foam show."""
     tones = [between(rng, 0.03, 0.35), between(rng, 0.45, 0.95)]
     core, wall = tones if chance(rng, 0.7) else tones[::-1]
-    texture, colour = Texture(pick(rng, ("grain3", "grain5", "white", "rough"))), look.palette.colour(rng, 1.0)
-    materials = [Material(tone * colour, 0.04, texture, softness=look.softness) for tone in (wall, core)]
+    texture, color = Texture(pick(rng, ("grain3", "grain5", "white", "rough"))), look.palette.color(rng, 1.0)
+    materials = [Material(tone * color, 0.04, texture, softness=look.softness) for tone in (wall, core)]
     outer = replace(materials[0], rim=between(rng, -0.25, 0.1), rim_width=1.0)
     kind = Kind(pick(rng, (outlines.disc, outlines.blob)), outer, parts="wall", part_material=materials[1])
     if chance(rng, 0.5):
-        for centre, outline in tessellation(rng, log_count(rng, 8, 50), rounded=True):
-            kind.draw_at(canvas, Pose(outline, centre), rng)
+        for center, outline in tessellation(rng, log_count(rng, 8, 50), rounded=True):
+            kind.draw_at(canvas, Pose(outline, center), rng)
     else:
         scatter(canvas, [kind], log_count(rng, 8, 40), between(rng, 0.4, 0.9), "apart", rng)
 
@@ -105,14 +105,14 @@ def _roofs(canvas: Canvas, look: Look, rng: np.random.Generator) -> None:
     kinds = []
     for _ in range(count(rng, 1, 4)):
         sheet = replace(look.material(rng), bulge=0.0, gloss=0.0, rim=0.0, softness=0.0, opacity=1.0)
-        slope = replace(sheet, colour=sheet.colour * between(rng, 0.55, 0.95))
+        slope = replace(sheet, color=sheet.color * between(rng, 0.55, 0.95))
         family, parts = (
             pick(rng, (outlines.rectangle, outlines.rectilinear)),
             pick(rng, ("half", "half", "spots", None)),
         )
         kinds.append(Kind(family, sheet, None, 0.06, angle, shadow, parts, slope))
     if chance(rng, 0.5):
-        bush = Material(look.palette.colour(rng, 0.3), 0.1, Texture(pick(rng, ("leaves10", "rough"))), bulge=0.3)
+        bush = Material(look.palette.color(rng, 0.3), 0.1, Texture(pick(rng, ("leaves10", "rough"))), bulge=0.3)
         scatter(canvas, [Kind(outlines.ragged, bush, shadow=shadow)], count(rng, 1, 8), 0.15, "clustered", rng)
     scatter(canvas, kinds, log_count(rng, 1, 25), between(rng, 0.2, 0.9), pick(rng, ("apart", "grid")), rng)
 
@@ -134,7 +134,7 @@ def _faint(canvas: Canvas, look: Look, rng: np.random.Generator) -> None:
     canvas.image *= 0.3
     brightness = log_between(rng, 0.05, 0.9)
     surface = Material(
-        look.palette.colour(rng, brightness),
+        look.palette.color(rng, brightness),
         tint=brightness * between(rng, 0.0, 0.2),
         texture=Texture(pick(rng, ("grain5", "grain9", "cloud", "bubbles9"))),
         bulge=between(rng, 0.0, 0.5),
@@ -148,11 +148,11 @@ def _faint(canvas: Canvas, look: Look, rng: np.random.Generator) -> None:
 
 
 def _camouflage(canvas: Canvas, look: Look, rng: np.random.Generator) -> None:
-    """Objects of the ground's own colour that differ in the direction or grain of its texture, or by their edge."""
-    colour = look.ground.colour
-    tint = (between(rng, 0.08, 0.25) * (0.4 + colour)).astype(np.float32)
+    """Objects of the ground's own color that differ in the direction or grain of its texture, or by their edge."""
+    color = look.ground.color
+    tint = (between(rng, 0.08, 0.25) * (0.4 + color)).astype(np.float32)
     texture, other = texture_pair(rng)
-    ground = Material(colour, tint, texture)
+    ground = Material(color, tint, texture)
     ground.fill(canvas, rng)
     rim = between(rng, -0.25, -0.08) if other == texture or chance(rng, 0.3) else 0.0
     kind = Kind(pick(rng, outlines.ALL), replace(ground, texture=other, rim=rim, rim_width=1.0), variation=0.015)
@@ -171,13 +171,13 @@ def _anatomy(canvas: Canvas, look: Look, rng: np.random.Generator) -> None:
         whole = len(canvas.levels)
         rows, columns = covered.window
         for _ in range(log_count(rng, 1, 12)):
-            centre = (
+            center = (
                 between(rng, columns.start, columns.stop) / canvas.size,
                 between(rng, rows.start, rows.stop) / canvas.size,
             )
             organ = replace(look.material(rng), opacity=between(rng, 0.4, 1.0))
             pose = Pose(
-                pick(rng, outlines.ROUND)(rng), centre, radius * log_between(rng, 0.06, 0.45), rng.random() * 6.28
+                pick(rng, outlines.ROUND)(rng), center, radius * log_between(rng, 0.06, 0.45), rng.random() * 6.28
             )
             part = pose.cover(canvas, organ.softness * canvas.scale, inside=covered)
             if part is not None:

@@ -23,7 +23,7 @@ one half, or rows of rectangles."""
 class Drawable(Protocol):
     """A kind of object of which any number can be drawn."""
 
-    def draw(self, canvas: Canvas, centre: XY, radius: float, rng: np.random.Generator) -> Coverage | None:
+    def draw(self, canvas: Canvas, center: XY, radius: float, rng: np.random.Generator) -> Coverage | None:
         """Put one individual in front of everything so far; None if it lies outside the image."""
         ...
 
@@ -33,18 +33,18 @@ class Pose:
     """An outline where it is on the canvas."""
 
     outline: Outline
-    centre: XY = (0.0, 0.0)
+    center: XY = (0.0, 0.0)
     radius: float = 1.0
     angle: float = 0.0
 
     def at(self, x: float, y: float) -> XY:
         """A point of the outline's own frame on the canvas."""
         cos, sin = math.cos(self.angle) * self.radius, math.sin(self.angle) * self.radius
-        return self.centre[0] + x * cos - y * sin, self.centre[1] + x * sin + y * cos
+        return self.center[0] + x * cos - y * sin, self.center[1] + x * sin + y * cos
 
     def cover(self, canvas: Canvas, softness: float = 0.0, inside: Coverage | None = None) -> Coverage | None:
         """The pixels it covers."""
-        return canvas.cover(self.outline, self.centre, self.radius, self.angle, softness=softness, inside=inside)
+        return canvas.cover(self.outline, self.center, self.radius, self.angle, softness=softness, inside=inside)
 
 
 @dataclass(frozen=True)
@@ -73,10 +73,10 @@ class Kind:
     part_material: Material | None = None
     subparts: bool = False
 
-    def draw(self, canvas: Canvas, centre: XY, radius: float, rng: np.random.Generator) -> Coverage | None:
+    def draw(self, canvas: Canvas, center: XY, radius: float, rng: np.random.Generator) -> Coverage | None:
         """Its visible pixels become an object, and so do those of its parts."""
         angle = rng.random() * 2 * np.pi if self.angle is None else self.angle + 0.06 * rng.standard_normal()
-        return self.draw_at(canvas, Pose(self._outline(rng), centre, radius, angle), rng)
+        return self.draw_at(canvas, Pose(self._outline(rng), center, radius, angle), rng)
 
     def draw_at(self, canvas: Canvas, pose: Pose, rng: np.random.Generator) -> Coverage | None:
         """As :meth:`draw`, with a given outline and pose."""
@@ -140,7 +140,7 @@ def _part_poses(name: str, whole: Pose, rng: np.random.Generator) -> list[Pose]:
     x, y = np.abs(whole.outline.points).max(0)
     if name in ("core", "wall"):
         shift = 0.06 * rng.standard_normal(2) * (x, y)
-        return [replace(whole, radius=whole.radius * between(rng, 0.35, 0.85), centre=whole.at(*shift))]
+        return [replace(whole, radius=whole.radius * between(rng, 0.35, 0.85), center=whole.at(*shift))]
     if name == "spots":
         outline, size = pick(rng, (disc, rectangle))(rng), whole.radius * between(rng, 0.08, 0.24)
         spots = rng.uniform(-0.6, 0.6, (count(rng, 1, 5), 2)) * (x, y)
@@ -150,7 +150,7 @@ def _part_poses(name: str, whole: Pose, rng: np.random.Generator) -> list[Pose]:
         panel = _box(-0.6 * x / columns, -0.6 * y / rows, 0.6 * x / columns, 0.6 * y / rows)
         across = (np.arange(columns) - (columns - 1) / 2) * 1.6 * x / columns
         down = (np.arange(rows) - (rows - 1) / 2) * 1.6 * y / rows
-        return [replace(whole, outline=panel, centre=whole.at(u, v)) for u in across for v in down]
+        return [replace(whole, outline=panel, center=whole.at(u, v)) for u in across for v in down]
     low = between(rng, -0.6, 0.3)
     high = 2.0 if name == "half" else low + between(rng, 0.15, 0.5)
     turn = np.pi / 2 if chance(rng, 0.3) else 0.0

@@ -27,10 +27,10 @@ def cloudy_light(image: Picture, rng: np.random.Generator, strength: float) -> N
     image *= np.maximum(1 + strength * cut("cloud", image.shape[-1], image.shape[1:], rng), 0.1)
 
 
-def shot_noise(image: Picture, rng: np.random.Generator, amount: float, coloured: bool = False) -> None:
+def shot_noise(image: Picture, rng: np.random.Generator, amount: float, colored: bool = False) -> None:
     """Noise whose variance grows with brightness, as of counted photons, in place."""
     side = image.shape[-1]
-    for channels in image[:, None] if coloured else [image]:
+    for channels in image[:, None] if colored else [image]:
         channels += amount * np.sqrt(np.maximum(channels[0], 0) + 0.02) * cut("white", side, (side, side), rng)
 
 
@@ -51,10 +51,10 @@ def compressed(image: UInt8[np.ndarray, "3 h w"], quality: int) -> UInt8[np.ndar
     return np.asarray(Image.open(buffer)).transpose(2, 0, 1)
 
 
-def camera(image: Picture, rng: np.random.Generator, grey: bool) -> UInt8[np.ndarray, "3 h w"]:
+def camera(image: Picture, rng: np.random.Generator, gray: bool) -> UInt8[np.ndarray, "3 h w"]:
     """Any camera: light, exposure, focus, noise and compression, most of them mild, some severe."""
     scale = image.shape[-1] / 256
-    image = image[:1] if grey else image
+    image = image[:1] if gray else image
     if chance(rng, 0.35):
         uneven_light(image, rng, between(rng, 0.1, 0.7))
     if chance(rng, 0.15):
@@ -64,9 +64,9 @@ def camera(image: Picture, rng: np.random.Generator, grey: bool) -> UInt8[np.nda
     if chance(rng, 0.25):
         image = blurred(to_bytes(image), scale * log_between(rng, 0.3, 2.0)).astype(np.float32) / 255
     if chance(rng, 0.6):
-        shot_noise(image, rng, log_between(rng, 0.005, 0.12), coloured=chance(rng, 0.4))
+        shot_noise(image, rng, log_between(rng, 0.005, 0.12), colored=chance(rng, 0.4))
     pixels = to_bytes(image)
-    pixels = np.repeat(pixels, 3, axis=0) if grey else pixels
+    pixels = np.repeat(pixels, 3, axis=0) if gray else pixels
     return compressed(pixels, count(rng, 25, 90)) if chance(rng, 0.2) else pixels
 
 

@@ -42,7 +42,7 @@ class Outline:
         return cls(np.concatenate(polygons), ends, tuple(solid or [True] * len(polygons)))
 
     def normalized(self) -> Outline:
-        """Centred on its bounding box, the farthest corner at distance 1."""
+        """Centerd on its bounding box, the farthest corner at distance 1."""
         points = self.points - (self.points.min(0) + self.points.max(0)) / 2
         return Outline(points / np.hypot(points[:, 0], points[:, 1]).max(), self.ends, self.solid)
 
@@ -201,12 +201,12 @@ def loop(rng: np.random.Generator) -> Outline:
 
 def lumps(rng: np.random.Generator) -> Outline:
     """A cluster of grown-together discs, as metaballs are."""
-    centre, parts = np.zeros(2), []
+    center, parts = np.zeros(2), []
     for _ in range(count(rng, 2, 7)):
         radius = between(rng, 0.3, 0.7)
-        parts.append(_UNIT[::2] * radius + centre)
+        parts.append(_UNIT[::2] * radius + center)
         angle = rng.random() * 2 * np.pi
-        centre = centre + np.array([np.cos(angle), np.sin(angle)]) * radius * 1.1
+        center = center + np.array([np.cos(angle), np.sin(angle)]) * radius * 1.1
     return Outline.join(parts).normalized()
 
 

@@ -109,7 +109,7 @@ def _voronoi(rng: np.random.Generator, side: int, length: float, cracks: bool) -
 
 
 def _dead_leaves(rng: np.random.Generator, side: int, length: float) -> Float[np.ndarray, "side side"]:
-    """Discs of random grey that hide one another: edges at all scales, as in photographs (Lee et al., IJCV 2001)."""
+    """Discs of random gray that hide one another: edges at all scales, as in photographs (Lee et al., IJCV 2001)."""
     field = np.zeros((side, side))
     for _ in range(int(14 * (side / length) ** 2 / 10)):
         radius = length * min(0.25 * (1 - rng.random()) ** -0.5, 2.0)

@@ -9,7 +9,7 @@ from sam_train.data.world import optics, outlines
 from sam_train.data.world.canvas import Canvas, Coverage
 from sam_train.data.world.draws import between, chance, count, log_between, log_count, pick
 from sam_train.data.world.layout import scatter, sprinkle
-from sam_train.data.world.materials import Material, Texture, grey
+from sam_train.data.world.materials import Material, Texture, gray
 from sam_train.data.world.objects import XY, Kind
 from sam_train.data.world.tiles import cut
 
@@ -22,7 +22,7 @@ def ultrasound(canvas: Canvas, rng: np.random.Generator) -> UInt8[np.ndarray, "3
     canvas.image[:] = between(rng, 0.2, 0.4) * np.exp(between(rng, 0.1, 0.22) * layers)
     for _ in range(log_count(rng, 1, 8)):
         _lesion(canvas, rng)
-    wall = Material(grey(between(rng, 0.75, 1.0)), softness=1.0 * canvas.scale)
+    wall = Material(gray(between(rng, 0.75, 1.0)), softness=1.0 * canvas.scale)
     vessel = Kind(outlines.loop, wall)
     scatter(canvas, [vessel], count(rng, 0, 3), between(rng, 0.01, 0.05), "apart", rng)
     sprinkle(canvas, [Shadowing(Kind(outlines.blob, wall))], rng, most=4)
@@ -38,13 +38,13 @@ def ultrasound(canvas: Canvas, rng: np.random.Generator) -> UInt8[np.ndarray, "3
 
 def _lesion(canvas: Canvas, rng: np.random.Generator) -> None:
     dark = Material(
-        grey(log_between(rng, 0.03, 0.2)), tint=0.03, texture=Texture("cloud"), softness=between(rng, 1, 3.5)
+        gray(log_between(rng, 0.03, 0.2)), tint=0.03, texture=Texture("cloud"), softness=between(rng, 1, 3.5)
     )
     kind = Kind(pick(rng, (outlines.ellipse, outlines.blob, outlines.ragged)), dark, variation=0.02)
-    centre, radius = (between(rng, 0.1, 0.9), between(rng, 0.15, 0.85)), log_between(rng, 0.03, 0.22)
+    center, radius = (between(rng, 0.1, 0.9), between(rng, 0.15, 0.85)), log_between(rng, 0.03, 0.22)
     if chance(rng, 0.5):
-        _beam(canvas, centre, 0.7 * radius, between(rng, 1.2, 1.7))  # fluid lets more sound through
-    kind.draw(canvas, centre, radius, rng)
+        _beam(canvas, center, 0.7 * radius, between(rng, 1.2, 1.7))  # fluid lets more sound through
+    kind.draw(canvas, center, radius, rng)
 
 
 def _beam(canvas: Canvas, top: XY, half_width: float, gain: float) -> None:
@@ -62,10 +62,10 @@ class Shadowing:
     def __init__(self, kind: Kind) -> None:
         self.kind = kind
 
-    def draw(self, canvas: Canvas, centre: XY, radius: float, rng: np.random.Generator) -> Coverage | None:
+    def draw(self, canvas: Canvas, center: XY, radius: float, rng: np.random.Generator) -> Coverage | None:
         """As the kind does, after its shadow."""
-        _beam(canvas, centre, radius, 0.35)
-        return self.kind.draw(canvas, centre, radius, rng)
+        _beam(canvas, center, radius, 0.35)
+        return self.kind.draw(canvas, center, radius, rng)
 
 
 def _wide_grain(side: int, rng: np.random.Generator) -> Float[np.ndarray, "side side"]:

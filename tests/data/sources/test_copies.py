@@ -18,7 +18,9 @@ def test_a_copy_under_another_name_in_another_split_is_refused(tmp_path):
     known_images(FolderSource(str(tmp_path)).splits())
     shutil.copyfile(tmp_path / "train/images/train_1.png", tmp_path / "test/images/other_name.png")
     save(tmp_path / "test/masks/other_name.png", two_objects((12, 21)))
-    with pytest.raises(InputError, match=r"1 of 3 train images are test images, too, such as train/train_1"):
+    with pytest.raises(
+        InputError, match=r"1 of 3 train images are test images, too, by their content, such as train/train_1"
+    ):
         known_images(FolderSource(str(tmp_path)).splits())
 
 

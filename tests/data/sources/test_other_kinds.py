@@ -34,7 +34,9 @@ def test_a_folder_of_another_kind_is_called_by_name(tmp_path, kind):
         (tmp_path / name).write_bytes(content)
     more = f" and {len(FILES[kind]) - 1} more" if len(FILES[kind]) > 1 else ""
     first = min(tmp_path / name for name in FILES[kind])
-    expected = f"{first}{more}: this is {kind}, and data=folder does not read that; save "
+    source = next(known.source for known in other_kinds.KINDS if known.name == kind)
+    remedy = f"data={source} reads that" if source else "data=folder does not read that; save "
+    expected = f"{first}{more}: this is {kind}, and {remedy}"
     for prepare in (lambda: None, (tmp_path / "images").mkdir, (tmp_path / "masks").mkdir):
         prepare()
         with pytest.raises(InputError) as error:

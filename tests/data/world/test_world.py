@@ -130,8 +130,8 @@ def test_world_is_wide():
     assert max(numbers) > 70
     assert sum(len(sample.labels) > 1 for sample in samples) > 10  # wholes with parts
     assert sum(len(sample.labels) > 2 for sample in samples) > 1  # and parts of parts
-    grey = [bool((sample.image == sample.image[:1]).all()) for sample in samples]
-    assert 15 < sum(grey) < 85
+    gray = [bool((sample.image == sample.image[:1]).all()) for sample in samples]
+    assert 15 < sum(gray) < 85
     brightness = [sample.image.float().mean().item() for sample in samples]
     assert np.percentile(brightness, 5) < 40
     assert np.percentile(brightness, 95) > 170

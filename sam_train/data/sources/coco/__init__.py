@@ -1,0 +1,1 @@
+"""COCO: outlines of objects in a JSON file beside the images."""

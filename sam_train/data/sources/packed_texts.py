@@ -1,0 +1,31 @@
+"""Millions of texts in two arrays, which processes share: a list of texts would be copied by each, page after page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import overload
+
+import numpy as np
+
+
+class PackedTexts(Sequence[str]):
+    """Texts, made on access."""
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        parts = [text.encode("utf-8", "surrogatepass") for text in texts]
+        self.ends = np.cumsum([0, *map(len, parts)])
+        self.content = np.frombuffer(b"".join(parts), np.uint8)
+
+    def __len__(self) -> int:
+        return len(self.ends) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            return [self[position] for position in range(*index.indices(len(self)))]
+        position = range(len(self))[index]
+        start, end = self.ends[position : position + 2]
+        return self.content[start:end].tobytes().decode("utf-8", "surrogatepass")

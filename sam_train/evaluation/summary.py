@@ -1,0 +1,185 @@
+"""From rows of scores to a report."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from sam_train.evaluation.report import Report
+from sam_train.evaluation.statistics import difference
+from sam_train.metrics.base import Metric
+from sam_train.metrics.calibration import calibrate
+from sam_train.metrics.clicks import score_clicks
+from sam_train.metrics.coco import PredictedMask, TrueMask, score_detections
+from sam_train.metrics.rle import Rle
+from sam_train.metrics.table import mean_scores
+from sam_train.prompts.protocols import Protocol
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MODELS = ("untuned", "tuned")
+SIZES: Mapping[str, tuple[float, float]] = {
+    "small": (0, 32**2),
+    "medium": (32**2, 96**2),
+    "large": (96**2, math.inf),
+}
+"""Areas in pixels, as COCO counts them: from the first to below the second."""
+_MOST_GROUPS = 1000  # that the report lists one by one
+
+
+def summarize(
+    rows: pa.Table,
+    metrics: Sequence[Metric],
+    protocols: Mapping[str, Protocol],
+    counts: Mapping[str, int],
+    split: str,
+    chosen_by: str,
+) -> Report:
+    """Make the report on rows of scores.
+
+    Args:
+        rows: With the columns of the models ``untuned`` and ``tuned``.
+        metrics: What was measured.
+        protocols: Kinds of prompt, in the order wanted; controls are not among them.
+        counts: ``num_images`` and ``num_too_small``.
+        split: Which part of the data was scored.
+        chosen_by: What the best checkpoint was chosen by: a metric, or ``<metric>_<prompt>``.
+    """
+    told = {
+        metric.name: {"title": metric.title or metric.name, "higher_is_better": metric.higher_is_better}
+        for metric in metrics
+    }
+    main = _main_metric(list(told), chosen_by)
+    untuned, tuned = (mean_scores(rows, metrics, list(protocols), model) for model in MODELS)
+    prompts = {name: protocols[name].title for name in tuned}
+    differences = {
+        prompt: {metric.name: _ends(difference(rows, metric, prompt)) for metric in metrics} for prompt in prompts
+    }
+    objects = len(set(zip(rows.column("image").to_pylist(), rows.column("object").to_pylist(), strict=True)))
+    groups = sorted(set(rows.column("group").to_pylist())) if rows.num_rows else []
+    only_main = [metric for metric in metrics if metric.name == main]
+    return Report(
+        untuned,
+        tuned,
+        num_images=counts["num_images"],
+        num_too_small=counts["num_too_small"],
+        num_objects=objects,
+        split=split,
+        metrics=told,
+        prompts=prompts,
+        chosen_by=main,
+        num_groups=len(groups),
+        differences=differences,
+        by_size=_parts(rows, metrics, list(prompts), SIZES, _has_size),
+        by_category=_parts(rows, metrics, list(prompts), _categories(rows), _is_category),
+        by_group=_parts(rows, only_main, list(prompts), groups[:_MOST_GROUPS], _is_group),
+        clicks=_clicks(rows),
+        calibration=_calibration(rows, list(prompts)),
+        coco=_coco(rows),
+    )
+
+
+def _main_metric(names: Sequence[str], chosen_by: str) -> str:
+    """Return the metric that ``<metric>`` or ``<metric>_<prompt>`` names, or else the last one."""
+    of_prompt = (name for name in sorted(names, key=len, reverse=True) if f"{chosen_by}_".startswith(f"{name}_"))
+    return next(of_prompt, names[-1])
+
+
+def _ends(found: Any) -> dict[str, float | None]:
+    return {name: value for name, value in asdict(found).items() if name in ("mean", "low", "high")}
+
+
+def _parts(
+    rows: pa.Table,
+    metrics: Sequence[Metric],
+    prompts: Sequence[str],
+    names: Sequence[str] | Mapping[str, Any],
+    belongs: Callable[[str], Any],
+) -> dict[str, dict[str, Any]]:
+    """Scores of each part of the objects that has any."""
+    found = {}
+    for name in names:
+        part = rows.filter(belongs(name))
+        if part.num_rows:
+            keys = set(zip(part.column("image").to_pylist(), part.column("object").to_pylist(), strict=True))
+            scores = {model: mean_scores(part, metrics, prompts, model) for model in MODELS}
+            found[name] = {"num_objects": len(keys), **scores}
+    return found
+
+
+def _has_size(name: str) -> Any:
+    import pyarrow.compute as pc
+
+    low, high = SIZES[name]
+    return (pc.field("area") >= low) & (pc.field("area") < high)
+
+
+def _is_category(name: str) -> Any:
+    import pyarrow.compute as pc
+
+    return pc.field("category") == name
+
+
+def _is_group(name: str) -> Any:
+    import pyarrow.compute as pc
+
+    return pc.field("group") == name
+
+
+def _categories(rows: pa.Table) -> list[str]:
+    return sorted({name for name in rows.column("category").to_pylist() if name}) if rows.num_rows else []
+
+
+def _clicks(rows: pa.Table) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    for model in MODELS:
+        column = f"{model}_iou_by_click"
+        curves = [curve for curve in rows.column(column).to_pylist() if curve] if column in rows.column_names else []
+        if curves:
+            length = max(map(len, curves))
+            scores = score_clicks(curves, max_clicks=length)
+            found[model] = {"iou": list(scores.curve), "max_clicks": length}
+            for reached in scores.reached:
+                percent = round(100 * reached.threshold)
+                found[model] |= {f"noc{percent}": reached.noc, f"failures{percent}": reached.failures}
+    return found
+
+
+def _calibration(rows: pa.Table, prompts: Sequence[str]) -> dict[str, dict[str, Any]]:
+    import pyarrow.compute as pc
+
+    found: dict[str, dict[str, Any]] = {}
+    for model in MODELS:
+        needed = [f"{model}_predicted_iou", f"{model}_iou"]
+        if not set(needed) <= set(rows.column_names):
+            continue
+        for prompt in prompts:
+            some = rows.filter(pc.field("prompt") == prompt)
+            found.setdefault(model, {})[prompt] = asdict(calibrate(*(some.column(name).to_pylist() for name in needed)))
+    return found
+
+
+def _coco(rows: pa.Table) -> dict[str, Any]:
+    """AP and AR of the masks that were kept, by the data's own prompts or else by boxes."""
+    if "true_rle" not in rows.column_names:
+        return {}
+    import pyarrow.compute as pc
+
+    prompt = "given" if "given" in rows.column("prompt").to_pylist() else "box"
+    kept = rows.filter((pc.field("prompt") == prompt) & pc.field("true_rle").is_valid()).to_pylist()
+    truths = [TrueMask(row["image"], _rle(row, "true_rle"), row["category"] or "", row["area"]) for row in kept]
+    scores: dict[str, Any] = {"prompt": prompt}
+    for model in MODELS if kept else ():
+        found = [
+            PredictedMask(row["image"], _rle(row, f"{model}_rle"), row[f"{model}_predicted_iou"], row["category"] or "")
+            for row in kept
+        ]
+        scores[model] = score_detections(found, truths)
+    return scores
+
+
+def _rle(row: Mapping[str, Any], column: str) -> Rle:
+    return Rle(size=[row["height"], row["width"]], counts=row[column])

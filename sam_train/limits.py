@@ -81,7 +81,8 @@ LIMITS: Mapping[str, Mapping[str, Limit]] = {
         "mask": NOT_NEGATIVE,
         "given": NOT_NEGATIVE,
         "box_noise": NOT_NEGATIVE,
-        "corrections": whole(0, 10),
+        "box_noise_limit": NOT_NEGATIVE,
+        "corrections": whole(0, 19),  # 20 clicks: where the published curves of interactive segmentation end
         "correct_at": one_of("random", "center"),
     },
     "loss": {

@@ -61,10 +61,8 @@ class PromptSimulator:
         if not sum(self._frequencies):
             raise InputError(f"prompts: box, point, center, mask, given = {self._frequencies}; give one more than 0")
         if self.correct_at == "random" and self.corrections > NUM_DRAWS - FIRST_DRAWS:
-            raise InputError(
-                f"prompts.corrections={self.corrections}: at random places there are at most {NUM_DRAWS - FIRST_DRAWS}; "
-                "give fewer, or correct_at=center"
-            )
+            most = NUM_DRAWS - FIRST_DRAWS
+            raise InputError(f"prompts.corrections={self.corrections}: at most {most}, or with correct_at=center more")
 
     @property
     def _frequencies(self) -> tuple[float, float, float, float, float]:

@@ -40,7 +40,6 @@ def test_what_bounds_memory_changes_no_score(monkeypatch: pytest.MonkeyPatch):
     masks = predict_image(model, encode(model, batch), batch, 0, EVALUATION["clicks"]).masks
     assert len(masks) > 2
     monkeypatch.setattr(scoring, "OBJECTS_AT_ONCE", 2)
-    monkeypatch.setattr(scoring, "PIXELS_AT_ONCE", 1)
     monkeypatch.setattr(restoring, "PIXELS_AT_ONCE", 1)
     apart = score_batch({"": model}, batch, EVALUATION, METRICS)
     rounded = "predicted_iou"  # a number of the decoder's own, which rounds otherwise with other objects beside

@@ -67,7 +67,7 @@ def remove_small_regions(masks: Bool[Tensor, "n h w"], min_area: float) -> Bool[
 def region_areas(masks: Bool[Tensor, "n h w"]) -> Int[Tensor, "n h w"]:
     """Return for each pixel the area of the region that it is in; 0 outside of the masks."""
     labels = _label(masks)
-    areas = np.bincount(labels.ravel())
+    areas = np.bincount(labels.ravel(), minlength=1)
     areas[0] = 0
     return torch.from_numpy(areas[labels]).to(masks.device)
 

@@ -49,8 +49,6 @@ def encode_crop(mask: Bool[np.ndarray, "r c"], corner: tuple[int, int], image_si
         corner: Row and column of its upper left pixel.
         image_size: Height and width of the whole mask.
     """
-    from pycocotools import mask as mask_utils
-
     height, width = image_size
     columns = np.zeros((mask.shape[1], height), bool)
     columns[:, corner[0] : corner[0] + mask.shape[0]] = mask.T
@@ -58,5 +56,17 @@ def encode_crop(mask: Bool[np.ndarray, "r c"], corner: tuple[int, int], image_si
     counts = np.diff(changes, prepend=0, append=height * width)
     if len(counts) > 1 and counts[-1] == 0:
         counts = counts[:-1]  # the mask goes on to the last pixel
-    runs: Any = {"size": [height, width], "counts": counts.tolist()}  # which its stubs do not know
-    return Rle(size=[height, width], counts=mask_utils.frPyObjects(runs, height, width)["counts"].decode())
+    return compress(counts.tolist(), (height, width))
+
+
+def compress(lengths: list[int], size: tuple[int, int]) -> Rle:
+    """Return run lengths, which begin with the background's, as compressed text.
+
+    Args:
+        lengths: Numbers of pixels, column after column.
+        size: Height and width of the mask.
+    """
+    from pycocotools import mask as mask_utils
+
+    runs: Any = {"size": [*size], "counts": lengths}  # which its stubs do not know
+    return Rle(size=[*size], counts=mask_utils.frPyObjects(runs, *size)["counts"].decode())

@@ -1,0 +1,46 @@
+"""Many masks as run lengths: the same as one by one through pycocotools."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from pycocotools import mask as mask_utils
+
+from sam_train.inference.run_lengths import RunLengths
+
+masks_of_any_size = hnp.arrays(bool, st.tuples(st.integers(1, 4), st.integers(1, 7), st.integers(1, 7)))
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools with numpy 2
+@given(masks_of_any_size)
+def test_masks_are_encoded_as_pycocotools_does(masks):
+    runs = RunLengths.of(torch.from_numpy(masks))
+    assert torch.equal(runs.masks(), torch.from_numpy(masks))
+    assert runs.areas().tolist() == masks.sum((1, 2)).tolist()
+    for rle, mask in zip(runs.rles(), masks, strict=True):
+        expected = mask_utils.encode(np.asfortranarray(mask.astype(np.uint8)))
+        assert rle["counts"] == expected["counts"].decode()
+        assert rle["size"] == [*mask.shape]
+
+
+@given(masks_of_any_size, st.integers(0, 3), st.integers(0, 3), st.integers(0, 3), st.integers(0, 3))
+def test_a_part_of_an_image_is_encoded_as_the_whole(masks, above, below, left, right):
+    whole = np.pad(masks, ((0, 0), (above, below), (left, right)))
+    part = RunLengths.of(torch.from_numpy(masks), whole.shape[1:], (above, left))
+    assert list(part.lengths()) == list(RunLengths.of(torch.from_numpy(whole)).lengths())
+
+
+@given(masks_of_any_size, st.lists(st.integers(0, 3), max_size=5))
+def test_masks_are_selected_and_put_together(masks, chosen):
+    chosen = np.array([index % len(masks) for index in chosen], int)
+    runs = RunLengths.of(torch.from_numpy(masks))
+    both = RunLengths.cat([runs.select(chosen), runs])
+    assert torch.equal(both.masks(), torch.from_numpy(np.concatenate([masks[chosen], masks])))
+
+
+def test_no_masks_are_no_run_lengths():
+    runs = RunLengths.of(torch.zeros(0, 3, 4, dtype=torch.bool))
+    assert runs.rles() == []
+    assert runs.masks().shape == (0, 3, 4)

@@ -70,9 +70,12 @@ class Tuning:
         model.requires_grad_(self.encoder == "full")  # also of what is in no part: SAM 2's no-memory embedding
         model.parts.prompt_encoder.requires_grad_(self.prompt_encoder)
         model.parts.mask_decoder.requires_grad_(True)
-        for parameter in model.parameters():
+        unused = dict(model.unused_shapes)
+        for name, parameter in model.named_parameters():
             if id(parameter) in encoding:
                 parameter.requires_grad_(self.encoder == "full" and id(parameter) not in prefix)
+            if name in unused:
+                parameter.requires_grad_(False)
         if self.encoder == "lora":
             alpha = 2.0 * self.rank if self.alpha is None else self.alpha
             add_lora(model.image_encoder, tuned, self.targets, self.rank, alpha, self.dropout)
@@ -105,13 +108,15 @@ def frozen_parts(model: nn.Module) -> list[nn.Module]:
 
 def trained_table(model: PromptableModel) -> Table:
     """What trains and how much of it, part by part, with the layers that adapters were put on; for a terminal."""
-    num_unused = sum(math.prod(shape) for _, shape in model.unused_shapes)
+    unused_shapes = dict(model.unused_shapes)
+    idle = {id(value) for name, value in model.named_parameters() if name in unused_shapes and not value.requires_grad}
+    num_unused = sum(math.prod(shape) for shape in unused_shapes.values())
     unused = f"and {num_unused:,} weights that images do not need, kept for the checkpoint" if num_unused else None
     table = Table(title="what trains", caption=unused)
     for column in ("part", "trained", "of", "share"):
         table.add_column(column, justify="left" if column == "part" else "right")
     for name, part in [*model.named_children(), ("all", model)]:
-        total = sum(parameter.numel() for parameter in part.parameters())
+        total = sum(parameter.numel() for parameter in part.parameters() if id(parameter) not in idle)
         trained = sum(parameter.numel() for parameter in part.parameters() if parameter.requires_grad)
         if total:
             table.add_row(name, f"{trained:,}", f"{total:,}", f"{trained / total:.1%}")

@@ -20,16 +20,18 @@ import cv2
 import numpy as np
 import torch
 from hydra import compose, initialize_config_dir
-from hydra.core.hydra_config import HydraConfig
 from jaxtyping import Bool, UInt8
-from omegaconf import DictConfig
 
 from benchmarks.real_sets import SETS, overrides, show
-from sam_train.cli.build import base_model, segmentation_data
-from sam_train.cli.compose import CONFIGS
+from sam_train.cli.build import settings_of
+from sam_train.cli.overrides import CONFIGS
 from sam_train.inference.scoring import score_batch
-from sam_train.metrics.region import region_scores
+from sam_train.metrics import DICE, IOU
+from sam_train.metrics.base import MaskPairs
 from sam_train.prompts.simulator import EVALUATION
+from sam_train.runs.fit import make_data
+from sam_train.runs.run import base_model
+from sam_train.runs.settings import Settings
 
 WORLD = ["data=toy", "data.domain=world", "data.num_test=60"]
 GRABCUT_ITERATIONS = 5
@@ -108,12 +110,10 @@ class Score(NamedTuple):
     dice: float
 
 
-def configured(settings: list[str]) -> DictConfig:
+def configured(settings: list[str]) -> Settings:
     """What ``python train.py`` would run with."""
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        config = compose("train", settings, return_hydra_config=True)
-    HydraConfig.instance().set_config(config)  # some defaults depend on the kind of data
-    return config
+        return settings_of(compose("train", settings))
 
 
 def score_baseline(
@@ -124,24 +124,24 @@ def score_baseline(
     """Of one object; outside its box there is neither truth nor prediction."""
     box = Box.around(truth)
     inside = torch.from_numpy(np.ascontiguousarray(box.of(truth)))
-    region = region_scores(torch.from_numpy(predict(image, box))[None], inside[None])
-    return Score(region.iou.item(), region.dice.item())
+    pair = MaskPairs(torch.from_numpy(predict(image, box))[None], inside[None])
+    return Score(**{metric.name: metric(pair).item() for metric in (IOU, DICE)})
 
 
 def score_all(settings: list[str]) -> dict[str, list[Score]]:
     """Each method's scores of the same objects."""
-    config = configured(settings)
-    model = base_model(config).eval()
-    dataset = segmentation_data(config, model, {"test"}).eval_dataset("test")
-    scores: dict[str, list[Score]] = {name: [] for name in (*BASELINES, config.model.preset)}
+    run = configured(settings)
+    model = base_model(run.model, run.seed).eval()
+    dataset = make_data(run, model.preprocessing, {"test"}).eval_dataset("test")
+    scores: dict[str, list[Score]] = {name: [] for name in (*BASELINES, run.model.preset)}
     for index in range(len(dataset)):
         batch = dataset[index]
         assert batch.originals is not None
         image = np.ascontiguousarray(dataset.images.read(index).image.permute(1, 2, 0).numpy())
         for name, predict in BASELINES.items():
             scores[name] += [score_baseline(predict, image, truth) for truth in batch.originals[0].masks().numpy()]
-        found = score_batch(model, batch, {"box": EVALUATION["box"]})
-        scores[config.model.preset] += [Score(score.iou, score.dice) for score in found]
+        found = score_batch({"": model}, batch, {"box": EVALUATION["box"]}, (IOU, DICE))
+        scores[run.model.preset] += [Score(row["iou"], row["dice"]) for row in found.to_pylist()]
     assert len({len(values) for values in scores.values()}) == 1, "all methods must have seen the same objects"
     return scores
 

@@ -85,7 +85,7 @@ class Step:
         batch = batch.to(DEVICE)
         features = encode_batch(self.model, batch)
         with torch.autocast(DEVICE.type, torch.bfloat16, enabled=DEVICE.type == "cuda"):
-            targets = self.loss.targets(batch.masks)
+            targets = self.loss.targets(batch)
             rounds = interact(self.model.decode, features, batch, self.simulator)
             total = torch.stack([self.loss.total(self.loss(prediction, targets)) for _, prediction in rounds]).sum()
         self.optimizer.zero_grad()

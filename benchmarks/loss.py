@@ -17,8 +17,8 @@ from torchvision.ops import sigmoid_focal_loss
 
 from benchmarks.decoder import DEVICE, SIDE
 from benchmarks.measure import Step, machine, peak_megabytes, seconds
-from sam_train.losses.sam_loss import SamLoss
-from sam_train.preprocessing import resize_logits
+from sam_train.losses.sam_loss import SamLoss, Targets
+from sam_train.preprocessing import downscale_masks, resize_logits
 from sam_train.structures import MaskPrediction
 
 
@@ -26,15 +26,14 @@ def ours(resolution: int, num_objects: int) -> Step:
     """Loss and gradient of ``sam_train``."""
     prediction, masks = inputs(num_objects)
     loss = SamLoss(resolution=resolution)
-    targets = loss.targets(masks)
+    targets = Targets(downscale_masks(masks, resolution))
     return partial(run, lambda: loss.total(loss(prediction, targets)), prediction)
 
 
 def plain(resolution: int, num_objects: int) -> Step:
     """The same terms for all objects and candidates at once, the best candidate picked afterwards, as SAM 2 trains."""
     prediction, masks = inputs(num_objects)
-    loss = SamLoss(resolution=resolution)
-    targets = loss.targets(masks)
+    targets = downscale_masks(masks, resolution)
 
     def total() -> Tensor:
         logits = resize_logits(prediction.logits, (targets.shape[-2], targets.shape[-1]))

@@ -101,7 +101,7 @@ class Parts:
         """A round of decoding and its loss, with gradients of the decoder and of the features."""
         with torch.autocast(DEVICE.type, torch.bfloat16, enabled=DEVICE.type == "cuda"):
             prediction = self.model.decode(self.features, prompts, self.batch.object_image, multimask)
-            total = self.loss.total(self.loss(prediction, self.loss.targets(self.batch.masks)))
+            total = self.loss.total(self.loss(prediction, self.loss.targets(self.batch)))
         total.backward()
 
 

@@ -217,21 +217,25 @@ class Batch(_Tensors):
 
     def image(self, index: int) -> Batch:
         """The batch of one image."""
-        one = slice(index, index + 1)
-        objects = self.object_image == index
+        return self.select(slice(index, index + 1))
+
+    def select(self, images: slice) -> Batch:
+        """The batch of consecutive images, such as ``slice(0, 2)``."""
+        first, stop, _ = images.indices(len(self.ids))
+        objects = (self.object_image >= first) & (self.object_image < stop)
         return Batch(
-            images=None if self.images is None else self.images[one],
+            images=None if self.images is None else self.images[images],
             masks=self.masks[objects],
-            object_image=self.object_image[objects] * 0,
-            valid_size=self.valid_size[one],
-            original_size=self.original_size[one],
+            object_image=self.object_image[objects] - first,
+            valid_size=self.valid_size[images],
+            original_size=self.original_size[images],
             draws=self.draws[objects],
-            ids=self.ids[one],
-            originals=self.originals and self.originals[one],
-            num_too_small=self.num_too_small and self.num_too_small[one],
-            ignore=None if self.ignore is None else self.ignore[one],
+            ids=self.ids[images],
+            originals=self.originals and self.originals[images],
+            num_too_small=self.num_too_small and self.num_too_small[images],
+            ignore=None if self.ignore is None else self.ignore[images],
             given=self.given and self.given.of(objects),
-            features=self.features and self.features.image(index),
+            features=self.features and self.features.select(images),
         )
 
     def with_objects(self, objects: slice | Int[Tensor, "K"]) -> Batch:
@@ -261,7 +265,11 @@ class ImageFeatures(_Tensors):
 
     def image(self, index: int) -> ImageFeatures:
         """The features of one image."""
-        return self._map(lambda tensor: tensor[index : index + 1])
+        return self.select(slice(index, index + 1))
+
+    def select(self, images: slice) -> ImageFeatures:
+        """The features of consecutive images."""
+        return self._map(lambda tensor: tensor[images])
 
     @classmethod
     def cat(cls, features: Sequence[ImageFeatures]) -> ImageFeatures:
@@ -289,8 +297,12 @@ class EncoderState(_Tensors):
     num_steps: int
 
     def image(self, index: int) -> EncoderState:
-        """That of one image."""
-        return self._map(lambda tensor: tensor[index : index + 1])
+        """The state of one image."""
+        return self.select(slice(index, index + 1))
+
+    def select(self, images: slice) -> EncoderState:
+        """The states of consecutive images."""
+        return self._map(lambda tensor: tensor[images])
 
     @classmethod
     def cat(cls, states: Sequence[EncoderState]) -> EncoderState:

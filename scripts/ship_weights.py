@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from sam_train.cli.build import load_pair, trained_config
+from sam_train.runs.run import Run
 from sam_train.tuning.lora import merged_state_dict
 
 WEIGHTS = Path(__file__).resolve().parents[1] / "sam_train" / "weights"
@@ -19,12 +19,11 @@ WEIGHTS = Path(__file__).resolve().parents[1] / "sam_train" / "weights"
 
 def main(checkpoint: Path) -> None:
     """Write ``sam_train/weights/<preset>.safetensors``."""
-    config = trained_config(checkpoint)
-    _, tuned = load_pair(checkpoint, config)
-    state = {name: tensor.to(torch.float16).contiguous() for name, tensor in merged_state_dict(tuned).items()}
+    run = Run.load(checkpoint)
+    state = {name: tensor.to(torch.float16).contiguous() for name, tensor in merged_state_dict(run.tuned()).items()}
     assert all(tensor.isfinite().all() for tensor in state.values()), "a weight does not fit into half precision"
     WEIGHTS.mkdir(exist_ok=True)
-    target = WEIGHTS / f"{config.model.preset}.safetensors"
+    target = WEIGHTS / f"{run.model.preset}.safetensors"
     save_file(state, target)
     print(f"{target}: {target.stat().st_size / 1e6:.1f} MB")
 

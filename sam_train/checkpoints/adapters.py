@@ -1,4 +1,4 @@
-"""What LoRA tuning changed, without the base, as PEFT reads it onto a model of ``transformers``."""
+"""Adapters and whatever else LoRA tuning trained, in the format that PEFT puts on a model of ``transformers``."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from sam_train.models import ImageModel
 
 @torch.no_grad()
 def save_adapters(model: ImageModel, path: str | Path) -> None:
-    """What LoRA tuning has changed and nothing else: the adapters, and whole the parts that trained whole.
+    """Save what LoRA tuning has changed and nothing else: the adapters, and the parts that trained as a whole.
 
-    Opens with ``peft.PeftModel.from_pretrained(base, path)``, where ``base`` is the ``transformers.SamModel`` or
+    ``peft.PeftModel.from_pretrained(base, path)`` opens the folder, where ``base`` is the ``transformers.SamModel`` or
     ``Sam2Model`` of the weights that were tuned.
 
     Args:
-        model: With adapters in its image encoder.
-        path: The folder; files of these names in it are replaced only when the new ones are whole.
+        model: A model with adapters in its image encoder.
+        path: The folder; its files are replaced only when the new ones are complete.
 
     Raises:
-        InputError: If the model has no adapters, or ``transformers`` no such model, or the folder holds a whole model:
-            ``transformers`` would put the adapters on it unasked.
+        InputError: If the model has no adapters, ``transformers`` has no such model, or the folder holds a whole model,
+            on which ``transformers`` would put the adapters unasked.
     """
     path = Path(path).expanduser()
     if path.is_file():

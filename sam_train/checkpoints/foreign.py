@@ -1,4 +1,4 @@
-"""Files of the family that hold no whole model of it, by name and with what to do about them."""
+"""Files of the family that hold no whole model: what they are and what to do about them."""
 
 from __future__ import annotations
 
@@ -17,11 +17,7 @@ _MERGE = (
 
 
 def recognize(names: Collection[str]) -> str | None:
-    """Return what a file with tensors of these names is and what to do, in words; None if it is nothing known.
-
-    Args:
-        names: In the file; that of a whole model is not told from them.
-    """
+    """Return in words what a file with tensors of these names is and what to do; None if it is not recognized."""
 
     def any_matches(pattern: re.Pattern[str]) -> bool:
         return any(pattern.search(name) for name in names)

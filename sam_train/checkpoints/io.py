@@ -1,4 +1,4 @@
-"""Weights into a model and out of it, in the official layout and in that of ``transformers``."""
+"""Weights into a model and out of it, in the official layout and in the layout of ``transformers``."""
 
 from __future__ import annotations
 
@@ -31,29 +31,29 @@ Format = Literal["meta", "huggingface"]
 
 @torch.no_grad()
 def load_checkpoint(model: ImageModel, path_or_hub_id: str | Path) -> None:
-    """Weights from a file, a Hugging Face folder or the hub into a model, all of them or none.
+    """Load weights from a file, a Hugging Face folder or the hub into a model: all of them or none.
 
-    Which of Meta's and Hugging Face's naming it is shows in the names. Weights inside training state, or with a prefix
-    before every name, are found. Values are converted to the model's dtype and device. Position tables may be made for
-    the preset's own input size or for the model's; the model then has the file's.
+    Names tell Meta's from Hugging Face's layout. Weights inside training state, in a pickled model or with a prefix are
+    found. Values are converted to the model's dtype and device. Position tables may be made for the encoder's own input
+    size or for the model's; the model then has the tables of the file.
 
-    A file may lack the weights that images do not need, all of them: SAM 2's memory where only the image model was
-    saved, as ``transformers.Sam2Model`` does, or MobileSAM's classifier. The model then has none either: they are zero.
+    A file may lack all of the weights that images do not need: SAM 2's memory where only the image model was saved, as
+    ``transformers.Sam2Model`` does, or MobileSAM's classifier. They are then zero in the model.
 
     Args:
-        model: Without adapters.
+        model: A model without adapters.
         path_or_hub_id: A .pth or .safetensors file, a folder with config.json and model.safetensors, a hub id, or the
             name of weights that come with the package, such as ``sam_nano``.
 
     Raises:
-        InputError: If there is no such checkpoint, or it does not fit the model in every name and shape. The model is
-            then unchanged.
+        InputError: If there is no such checkpoint, or it does not fit the model in every name and shape; the model is
+            left unchanged.
     """
     checkpoint = read_checkpoint(path_or_hub_id)
     if "sam_train" in checkpoint.content:
         raise InputError(
-            f"{checkpoint.source}: a run's checkpoint, which holds what trained and not the whole model. Write that "
-            f"with sam-export checkpoint={checkpoint.source} format=meta path=tuned.pth, and give tuned.pth"
+            f"{checkpoint.source}: a run's checkpoint, which holds the trained weights and not the whole model. Write "
+            f"that with sam-export checkpoint={checkpoint.source} format=meta path=tuned.pth, and give tuned.pth"
         )
     own = model.state_dict(keep_vars=True)
     weights = find_weights(checkpoint, own)
@@ -73,7 +73,7 @@ def load_checkpoint(model: ImageModel, path_or_hub_id: str | Path) -> None:
 def _match(
     model: ImageModel, own: Mapping[str, Tensor], weights: Mapping[str, Tensor], checkpoint: Checkpoint
 ) -> tuple[dict[str, Tensor], Mismatch]:
-    """The file's tensors under the model's names, and what does not fit."""
+    """Return the file's tensors under the model's names, and what does not fit."""
     layout = layout_of(model)
     differences: list[str] = []
     if is_huggingface(weights):
@@ -106,21 +106,21 @@ def save_checkpoint(
     format: Format = "meta",  # noqa: A002 the word a person looks for
     state_dict: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """A model's weights to disk; what was at the path is replaced only when the new file is whole.
+    """Save a model's weights; a file at the path is replaced only when the new one is complete.
 
     Args:
         model: The model.
         path: ``meta``: the file, a .pth as the official code reads it. ``huggingface``: the folder, as
             ``from_pretrained`` of ``transformers.SamModel`` or ``Sam2Model`` reads it; position tables are written for
-            the model's input size. A SAM 2 with its memory's weights is written whole, for ``Sam2VideoModel`` too; one
-            without, where all of them are zero, as the image model that it is.
+            the model's input size. A SAM 2 with a memory is written whole, for ``Sam2VideoModel`` too; one whose
+            memory's weights are all zero is written as the image model that it is.
         format: The layout.
-        state_dict: Weights to write in place of ``model.state_dict()``, under the same names: for a model with
-            adapters, those with the adapters merged into them.
+        state_dict: Weights to write instead of ``model.state_dict()``, under the same names: for a model with adapters,
+            the weights with the adapters merged into them.
 
     Raises:
-        InputError: If the format is unknown, the model has no such layout (``transformers`` has no MobileSAM), or the
-            weights are not just the model's.
+        InputError: If the format is unknown, the model has no such layout (``transformers`` has no MobileSAM), or
+            weights are missing or do not belong to the model.
     """
     state = model.state_dict() if state_dict is None else state_dict
     _check_names(model, state)
@@ -139,7 +139,7 @@ def save_checkpoint(
 
 
 def _save_official(model: ImageModel, state: Mapping[str, Tensor], file: Path) -> None:
-    with file.open("wb") as stream:  # torch.save writes the name of a path into the file
+    with file.open("wb") as stream:  # given a path, torch.save would write its name into the file
         torch.save(official_content(model, state), stream)
 
 
@@ -149,8 +149,8 @@ def _check_names(model: ImageModel, state: Mapping[str, Tensor]) -> None:
     wrong = group_names(plain.keys() ^ state.keys())
     if wrong:
         raise InputError(
-            f"the weights to save are not those of a plain {type(model).__name__}: {', '.join(wrong[:4])}, ...; of a "
-            "model with adapters save the merged weights (state_dict=...)"
+            f"the weights to save are not those of a plain {type(model).__name__}: {', '.join(wrong[:4])}, ...; save "
+            "the merged weights of a model with adapters (state_dict=...)"
         )
 
 

@@ -1,4 +1,4 @@
-"""The official checkpoints: names as in our models, and what training codes wrap around them."""
+"""Official checkpoints, whose names are those of our models, and the wrappers that training codes put around them."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from sam_train.models import ImageModel
 from sam_train.models.sam2.sam2 import Sam2
 
 EXTRAS = ("pixel_mean", "pixel_std")
-"""What some files carry besides weights: the constants of preprocessing, which our models have in their config."""
+"""Tensors that some files hold beside weights: constants of preprocessing, which our models have in their config."""
 
 WRAPPERS = ("module", "_orig_mod")
-"""Parts of names that DataParallel and ``torch.compile`` add wherever they wrap a module."""
+"""Parts that DataParallel and ``torch.compile`` add to names wherever they wrap a module."""
 
 _DEEPEST = 50  # dictionaries within each other; training codes have up to five
 
-# Every model of the family has this tensor, in Meta's naming (SAM 2: sam_mask_decoder) and in Hugging Face's, so what
-# stands before it is what the author's code put around the model: "model.", "sam.".
+# Every model of the family has this tensor, in Meta's naming (SAM 2: sam_mask_decoder) and in Hugging Face's. Anything
+# before it was added by code around the model: "model.", "sam.".
 _ANCHOR = re.compile(r"((?:.*\.)?)(?:sam_)?mask_decoder\.iou_token\.weight")
 
 
@@ -34,10 +34,10 @@ def official_content(model: ImageModel, state: Mapping[str, Tensor]) -> dict[str
 
 
 def find_weights(checkpoint: Checkpoint, own_names: Iterable[str]) -> dict[str, Tensor]:
-    """Return the one model in a checkpoint: below wrappers such as {"model": ...}, without what others add to names.
+    """Return the weights of the one model in a checkpoint, without the wrappers and prefixes around it.
 
     Args:
-        checkpoint: What was read.
+        checkpoint: The content that was read.
         own_names: Names in the state dict of the model to load; parts that occur in them are not taken for wrappers.
 
     Raises:
@@ -60,7 +60,7 @@ def find_weights(checkpoint: Checkpoint, own_names: Iterable[str]) -> dict[str, 
 
 
 class _State(NamedTuple):
-    """Tensors that lie side by side, and the keys on the way to them; of a model without the prefix of its names."""
+    """Tensors of one mapping or module, the keys that lead to them, and the prefix that was taken off their names."""
 
     path: str
     prefix: str
@@ -85,7 +85,7 @@ def _find_states(checkpoint: Checkpoint) -> Iterator[_State]:
 
 
 def _find_models(state: _State, wrappers: Container[str]) -> Iterator[_State]:
-    """Yield the models among tensors that lie side by side."""
+    """Yield the models among the tensors of one mapping or module."""
     names = {name: ".".join(part for part in name.split(".") if part not in wrappers) for name in state.tensors}
     for plain in names.values():
         if match := _ANCHOR.fullmatch(plain):

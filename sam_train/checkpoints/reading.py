@@ -26,10 +26,10 @@ SHIPPED = {file.stem: file for file in (Path(__file__).parents[1] / "weights").g
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a file, folder or hub repository holds.
+    """The content of a file, folder or hub repository.
 
     Attributes:
-        source: What to call it in messages.
+        source: Its name in messages.
         content: Tensors by name, possibly below training state and wrappers.
         config: A Hugging Face folder's config.json.
     """
@@ -57,8 +57,8 @@ def read_checkpoint(path_or_hub_id: str | Path) -> Checkpoint:
         folder = _download(hub_id)
         if not any(folder.glob("*model*.*")):
             raise InputError(
-                f"{hub_id}: that repository of the hub has neither model.safetensors nor {_OLD_FILE}; download the "
-                "file of weights that it has and give its path"
+                f"{hub_id}: this repository of the hub has neither model.safetensors nor {_OLD_FILE}; download its "
+                "weights file and give its path"
             )
         return replace(_read_folder(folder), source=f"{hub_id} (hub)")
     raise InputError(f"no checkpoint at {path}: there is no such file or folder. Give {FORMS}")
@@ -74,9 +74,9 @@ def _download(hub_id: str) -> Path:
         return folder
     except Exception as error:  # the client's own, its transport's and the system's: all mean that there are no files
         raise InputError(
-            f"{hub_id}: there is no such file or folder here, and the hub gave none ({first_line(error)}). Where the "
-            "hub cannot be reached, download config.json and model.safetensors of that repository elsewhere, put both "
-            "into one folder and give the folder's path instead"
+            f"{hub_id}: there is no such file or folder, and it could not be downloaded from the hub "
+            f"({first_line(error)}). Where the hub cannot be reached, download config.json and model.safetensors of "
+            "that repository elsewhere, put both into one folder and give the folder's path instead"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""What does not fit between a file and a model, in a form that a person can act on."""
+"""Differences between a file and a model, in a form that a person can act on."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from torch import Tensor
 from sam_train.checkpoints.huggingface import is_huggingface, layout_of, to_huggingface
 from sam_train.models import PRESETS, build_model
 
-_LINES = 6  # of each kind: enough to see the pattern, few enough to read
-_SIMILAR = 0.5  # of all tensors of two models; what the sizes of one family share (the decoder) is less
+_LINES = 6  # per kind of difference: enough to see the pattern, few enough to read
+_SIMILAR = 0.5  # share of common tensors from which a file is called a model; sizes of one family share less
 
 Shape = tuple[int, ...]
 
@@ -24,11 +24,11 @@ class Mismatch:
     """Where a file and a model disagree.
 
     Attributes:
-        missing: Names, the model's own, that the file lacks.
-        unexpected: Names, the file's own, that the model lacks.
+        missing: Names of the model that the file lacks.
+        unexpected: Names of the file that the model lacks.
         misshaped: Per name, the shape in the file and in the model.
         config: Differences that no shape shows, in words.
-        remedy: What to do about it where that is known.
+        remedy: What to do, where that is known.
     """
 
     missing: list[str]
@@ -41,7 +41,7 @@ class Mismatch:
         return bool(self.missing or self.unexpected or self.misshaped or self.config)
 
     def describe(self) -> str:
-        """All of it, blocks of one kind put together, at most a few lines a kind."""
+        """Return all differences in lines, numbered blocks put together, at most a few lines for each kind."""
         by_shapes: dict[tuple[Shape, Shape], list[str]] = {}
         for name, shapes in self.misshaped.items():
             by_shapes.setdefault(shapes, []).append(name)
@@ -65,7 +65,7 @@ def _section(title: str, count: int, lines: list[str]) -> list[str]:
 
 
 def group_names(names: Iterable[str]) -> list[str]:
-    """Names of parameters in few lines: those of numbered blocks together, as "blocks.12-23.* (288 tensors)"."""
+    """Return names of parameters in few lines, numbered blocks put together: "blocks.12-23.* (288 tensors)"."""
     blocks: dict[str, list[tuple[int, str]]] = {}
     for name in names:
         match = re.fullmatch(r"(.*?)\.(\d+)\.(.*)", name)
@@ -89,7 +89,7 @@ def _ranges(numbers: set[int]) -> str:
 
 
 def guess(tensors: Mapping[str, Tensor], model_state: Mapping[str, Tensor]) -> str:
-    """One or two sentences on what a file with these tensors seems to be, given that it does not fit the model."""
+    """Say in one or two sentences what a file with these tensors seems to be, given that it does not fit the model."""
     presets, similarity = _nearest_presets(tensors)
     (model_preset, *_), _ = _nearest_presets(model_state)
     naming = "Hugging Face's" if is_huggingface(tensors) else "Meta's"
@@ -102,9 +102,9 @@ def guess(tensors: Mapping[str, Tensor], model_state: Mapping[str, Tensor]) -> s
 
 
 def _nearest_presets(tensors: Mapping[str, Tensor]) -> tuple[list[str], float]:
-    """The presets with the most tensors of these names and shapes, and their share of all tensors of both.
+    """Return the presets that share most names and shapes with these tensors, and the share.
 
-    Mostly one; without the memory's weights SAM 2 and 2.1 are the same.
+    This is mostly one preset; without the memory's weights SAM 2 and 2.1 are the same.
     """
     theirs = {(name, tuple(tensor.shape)) for name, tensor in tensors.items()}
 
@@ -119,7 +119,7 @@ def _nearest_presets(tensors: Mapping[str, Tensor]) -> tuple[list[str], float]:
 
 @cache
 def _preset_shapes(preset: str, huggingface: bool) -> tuple[frozenset[tuple[str, Shape]], ...]:
-    """Names and shapes of all of a preset's tensors, and of those that images need."""
+    """Return names and shapes of all tensors of a preset, and of the tensors that images need."""
     with torch.device("meta"):
         model = build_model(preset)
     whole, unused = model.state_dict(), dict(model.unused_shapes)

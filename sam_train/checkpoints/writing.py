@@ -14,7 +14,7 @@ Write = Callable[[Path], object]
 
 
 def json_writer(content: Mapping[str, object]) -> Write:
-    """Return what writes this content as a JSON file."""
+    """Return a function that writes this content as a JSON file."""
     return lambda file: file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 

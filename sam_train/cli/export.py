@@ -22,19 +22,16 @@ def export(config: DictConfig) -> None:
 
     from sam_train.checkpoints import save_adapters, save_checkpoint
     from sam_train.checkpoints.reading import SHIPPED
-    from sam_train.cli.build import load_pair, trained_config
     from sam_train.errors import InputError
     from sam_train.models.presets import PRESETS
     from sam_train.models.sam.sam import Sam
+    from sam_train.runs.run import Run
     from sam_train.tuning.lora import merged_state_dict
 
     if config.format not in FORMATS:
         raise InputError(f"format={config.format!r}: expected one of {', '.join(FORMATS)}")
-    checkpoint = Path(config.checkpoint)
-    trained = trained_config(checkpoint)
-    if config.weights is not None:
-        trained.model.weights = config.weights
-    _, tuned = load_pair(checkpoint, trained)
+    run = Run.load(config.checkpoint, config.weights)
+    tuned, preset = run.tuned(), run.model.preset
     if config.format == "peft":
         save_adapters(tuned, config.path)
     else:
@@ -42,15 +39,15 @@ def export(config: DictConfig) -> None:
     console = Console(soft_wrap=True, highlight=False)
     path = Path(config.path).absolute()
     name = "SamModel" if isinstance(tuned, Sam) else "Sam2Model"
-    is_own = trained.model.preset in SHIPPED  # a size that nobody else has
+    is_own = preset in SHIPPED  # a size that nobody else has
     opened = {
         "huggingface": f'transformers.{name}.from_pretrained("{path}")',
         "peft": f'peft.PeftModel.from_pretrained(base, "{path}"), base being the untuned {name}',
         "meta": f"{'' if is_own else 'the official code, or '}model.weights= of the next training",
     }
-    console.print(f"{trained.model.preset}  {path}\nopens in {opened[config.format]}", markup=False)
+    console.print(f"{preset}  {path}\nopens in {opened[config.format]}", markup=False)
     size = tuned.preprocessing.image_size
-    if config.format != "huggingface" and size != PRESETS[trained.model.preset].preprocessing.image_size:
+    if config.format != "huggingface" and size != PRESETS[preset].preprocessing.image_size:
         console.print(f"tuned at an input of {size} px, which format={config.format} cannot say: resize images to that")
 
 

@@ -56,7 +56,7 @@ def _settings(run: Path) -> dict[str, str]:
 
 
 def table(reports: Mapping[str, Report | None], settings: Mapping[str, Mapping[str, str]]) -> Table:
-    """One row for each run: tuned IoU and its gain, the best of each kind of prompt in bold.
+    """Make one row for each run: its main metric and the change, the best of each kind of prompt in bold.
 
     Args:
         reports: By the name of the run's folder; None of those that failed, of which there is one that did not.
@@ -68,19 +68,21 @@ def table(reports: Mapping[str, Report | None], settings: Mapping[str, Mapping[s
     done = [report for report in reports.values() if report]
     keys = dict.fromkeys(key for typed in settings.values() for key in typed)
     differing = [key for key in keys if len({typed.get(key) for typed in settings.values()}) > 1]
-    prompts = [*done[0].tuned]
-    table = Table(title=f"tuned IoU and gain over the untuned model ({done[0].split})")
+    metric, prompts = done[0].chosen_by, [*done[0].tuned]
+    told = done[0].metrics[metric]
+    table = Table(title=f"tuned {told['title']} and change from the untuned model ({done[0].split})")
     for column in ("run", *differing):
         table.add_column(column, overflow="fold")
     for prompt in prompts:
         table.add_column(prompt, justify="right")
-    best = {prompt: max(report.tuned[prompt]["iou"] for report in done) for prompt in prompts}
+    better = max if told["higher_is_better"] else min
+    best = {prompt: better(report.tuned[prompt][metric] for report in done) for prompt in prompts}
     for name, report in reports.items():
         cells = ["[red]failed[/]"]
         if report:
             cells = []
             for prompt in prompts:
-                before, after = report.untuned[prompt]["iou"], report.tuned[prompt]["iou"]
+                before, after = report.untuned[prompt][metric], report.tuned[prompt][metric]
                 style = "bold" if after == best[prompt] else "none"
                 cells.append(f"[{style}]{after:.3f}[/] {after - before:+.3f}")
         table.add_row(name, *(escape(settings[name].get(key, "")) for key in differing), *cells)

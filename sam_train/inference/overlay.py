@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import fmean
 
 import numpy as np
@@ -13,8 +13,9 @@ from jaxtyping import Bool, Int, UInt8
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from sam_train.inference.scoring import predict_parts
-from sam_train.metrics.region import region_scores
+from sam_train.inference.interaction import encode
+from sam_train.inference.scoring import mask_pairs, predict_parts
+from sam_train.metrics.base import Metric
 from sam_train.models.promptable import PromptableModel
 from sam_train.preprocessing import Preprocessing
 from sam_train.prompts.simulator import PromptSimulator
@@ -27,7 +28,7 @@ OBJECT_COLOR, BACKGROUND_COLOR, BOX_COLOR = (60, 230, 90), (255, 70, 70), (255, 
 
 
 def object_colors(count: int) -> list[tuple[int, ...]]:
-    """Colours that neighbours in the list do not share: hues a golden angle apart."""
+    """Colors that neighbors in the list do not share: hues a golden angle apart."""
     hues = (0.61803398875 * index % 1.0 for index in range(count))
     return [tuple(round(255 * value) for value in colorsys.hsv_to_rgb(hue, 0.75, 1.0)) for hue in hues]
 
@@ -57,7 +58,7 @@ def panel(
     prompts: Prompts | None = None,
     preprocessing: Preprocessing | None = None,
 ) -> Image.Image:
-    """The image, an object to a colour, with the clicks (green object, red background) and boxes that led there.
+    """The image, an object to a color, with the clicks (green object, red background) and boxes that led there.
 
     Args:
         image: At its original size.
@@ -108,21 +109,46 @@ def prediction_panel(
     index: int,
     simulator: PromptSimulator,
     image: UInt8[Tensor, "3 h w"],
-) -> tuple[Image.Image, float]:
-    """What a model finds in one image of a batch when a person prompts it, and the mean Dice of its objects."""
+    metrics: Sequence[Metric],
+) -> tuple[Image.Image, str]:
+    """Draw what a model finds in one image of a batch when a person prompts it; beside it its mean scores in words."""
     assert batch.originals is not None
     truth = batch.originals[index]
     prompts: list[Prompts] = []
-    dice: list[float] = []
+    scores: dict[str, list[float]] = {metric.title or metric.name: [] for metric in metrics}
 
     def found() -> Iterator[Bool[Tensor, "h w"]]:
         for objects, part in predict_parts(model, features, batch, index, simulator):
             prompts.append(part.prompts.to("cpu"))
-            dice.extend(region_scores(part.masks, truth.keep(objects).masks()).dice.tolist())
+            pairs = mask_pairs(part.masks, truth, objects)
+            for metric, values in zip(metrics, scores.values(), strict=True):
+                values.extend(metric(pairs).tolist())
             yield from part.masks
 
     objects = paint(found(), truth.size)
-    return panel(image, objects, Prompts.cat(prompts), model.preprocessing), fmean(dice)
+    words = ", ".join(f"{title} {fmean(values):.2f}" for title, values in scores.items())
+    return panel(image, objects, Prompts.cat(prompts), model.preprocessing), words
+
+
+def validation_pictures(
+    model: PromptableModel, batch: Batch, protocols: Mapping[str, PromptSimulator], metrics: Sequence[Metric]
+) -> list[Image.Image]:
+    """Draw each image of a batch that has objects: the truth, and what the model finds by each kind of prompt."""
+    assert batch.originals is not None
+    assert batch.images is not None
+    features = encode(model, batch)
+    pictures = []
+    for index, truth in enumerate(batch.originals):
+        if not len(truth.value):
+            continue
+        height, width = batch.valid_size[index].tolist()
+        pixels = batch.images[index : index + 1, :, :height, :width].float()
+        shown = F.interpolate(pixels, truth.size, mode="bilinear")[0].byte().cpu()
+        row = [("truth", panel(shown, paint(truth.each_mask(), truth.size)))]
+        for name, simulator in protocols.items():
+            row.append((name, prediction_panel(model, features, batch, index, simulator, shown, metrics)[0]))
+        pictures.append(grid([row]))
+    return pictures
 
 
 def _draw_prompts(draw: ImageDraw.ImageDraw, prompts: Prompts, points: Tensor) -> None:

@@ -14,16 +14,28 @@ from torch.utils.checkpoint import checkpoint
 
 from sam_train.errors import InputError
 from sam_train.preprocessing import downscale_masks, resize_logits
-from sam_train.structures import MaskPrediction
+from sam_train.structures import Batch, MaskPrediction
 
 
 class LossTerms(NamedTuple):
-    """Each term summed over the objects of a batch, before its weight."""
+    """Terms of the loss, each summed over the objects of a batch, before its weight."""
 
     mask: Float[Tensor, ""]
     dice: Float[Tensor, ""]
     iou: Float[Tensor, ""]
     object_score: Float[Tensor, ""]
+
+
+class Targets(NamedTuple):
+    """Truth of a batch's objects at the resolution at which it is compared.
+
+    Attributes:
+        masks: True on the object.
+        counted: Per object, the pixels that are compared, its own among them; None for all.
+    """
+
+    masks: Bool[Tensor, "P h w"]
+    counted: Bool[Tensor, "P h w"] | None = None
 
 
 class _Compared(NamedTuple):
@@ -32,7 +44,7 @@ class _Compared(NamedTuple):
     iou: Float[Tensor, "P M"]
 
 
-MAX_VALUES = 2**22  # of upsampled masks that are compared at a time: 16 MB in float32, and some ten times that within
+MAX_VALUES = 2**22  # logits of upsampled masks compared at a time: 16 MB in float32, and ten times that in between
 
 
 @dataclass(frozen=True)
@@ -40,7 +52,7 @@ class SamLoss:
     """Focal, dice, IoU estimate and object score, as SAM 2 trains (Ravi et al. 2024, appendix D.2).
 
     Of several mask candidates only the best one (least weighted focal + dice) learns its mask. Terms are sums over
-    objects: divided by the number of objects of the whole optimiser step, they give the same gradient however a batch
+    objects: divided by the number of objects of the whole optimizer step, they give the same gradient however a batch
     is split over devices and accumulation steps.
 
     Attributes:
@@ -78,7 +90,7 @@ class SamLoss:
             raise InputError(f"loss.resolution={self.resolution}: the side of a grid, such as 256")
 
     def total(self, terms: LossTerms) -> Float[Tensor, ""]:
-        """The weighted sum."""
+        """Return the weighted sum of the terms."""
         return (
             self.mask * terms.mask
             + self.dice * terms.dice
@@ -86,17 +98,21 @@ class SamLoss:
             + self.object_score * terms.object_score
         )
 
-    def targets(self, masks: Bool[Tensor, "P S S"]) -> Bool[Tensor, "P h w"]:
-        """The truth at the resolution at which it is compared; once for all rounds of a step."""
-        side = masks.shape[-1]
+    def targets(self, batch: Batch) -> Targets:
+        """Return the truth at the resolution at which it is compared; once for all rounds of a step."""
+        side = batch.masks.shape[-1]
         scale = next((scale for scale in (1, 2) if side // 4 * scale >= self.resolution), 4)
-        return downscale_masks(masks, side // 4 * scale)
+        masks = downscale_masks(batch.masks, side // 4 * scale)
+        if batch.ignore is None:
+            return Targets(masks)
+        # A cell that is half object and half ignored counts as object.
+        return Targets(masks, masks | ~downscale_masks(batch.ignore, masks.shape[-1])[batch.object_image])
 
-    def __call__(self, prediction: MaskPrediction, targets: Bool[Tensor, "P h w"]) -> LossTerms:
-        """The terms of one round of prompts.
+    def __call__(self, prediction: MaskPrediction, targets: Targets) -> LossTerms:
+        """Return the terms of one round of prompts.
 
         Args:
-            prediction: Of P objects; logits are brought to the targets' resolution.
+            prediction: Of P objects; logits are resized to the targets' resolution.
             targets: From :meth:`targets`. An object without any pixel is absent: only its object score learns or,
                 where no score is trained, its mask learns to be empty.
         """
@@ -111,7 +127,7 @@ class SamLoss:
             chosen = self._compare(prediction.logits.take_along_dim(best[..., None, None], dim=1), targets)
         error = prediction.iou - compared.iou
         iou = error.abs() if self.iou_error == "l1" else error.square()
-        is_present = targets.flatten(1).any(dim=1)
+        is_present = targets.masks.flatten(1).any(dim=1)
         has_score = prediction.object_score is not None and self.object_score > 0
         learns = is_present if has_score else torch.ones_like(is_present)
         iou = iou.mean(dim=1) if self.iou_of == "all" else iou.gather(1, best)[:, 0]
@@ -122,34 +138,37 @@ class SamLoss:
             object_score=self._object_score(prediction, is_present),
         )
 
-    def _compare(self, logits: Float[Tensor, "P M h w"], targets: Bool[Tensor, "P H W"]) -> _Compared:
-        """Masks brought to the targets' resolution, a few objects at a time if they are many or large."""
-        num_objects = max(MAX_VALUES // (logits.shape[1] * targets.shape[-2] * targets.shape[-1]), 1)
-        parts = list(zip(logits.split(num_objects), targets.split(num_objects), strict=True))
+    def _compare(self, logits: Float[Tensor, "P M h w"], targets: Targets) -> _Compared:
+        """Compare masks at the targets' resolution, a few objects at a time if they are many or large."""
+        masks, counted = targets
+        num_objects = max(MAX_VALUES // (logits.shape[1] * masks.shape[-2] * masks.shape[-1]), 1)
+        parts = [
+            (some, Targets(masks[at], None if counted is None else counted[at]))
+            for start, some in enumerate(logits.split(num_objects))
+            for at in [slice(start * num_objects, (start + 1) * num_objects)]
+        ]
         if len(parts) == 1:
             return self._compare_part(*parts[0])
-        # Each part is made again for its gradient, so that never more than one of them is in memory.
+        # Each part is computed again for its gradient, so that only one of them is in memory at a time.
         run = partial(checkpoint, self._compare_part, use_reentrant=False, preserve_rng_state=False)
         return _Compared(*(torch.cat(values) for values in zip(*(run(*part) for part in parts), strict=True)))
 
-    def _compare_part(self, logits: Float[Tensor, "P M h w"], targets: Bool[Tensor, "P H W"]) -> _Compared:
-        # Imported here: it takes seconds, and --help and the tests of other rooms do not need it.
-        from monai.losses.dice import DiceLoss
-
-        logits = resize_logits(logits, (targets.shape[-2], targets.shape[-1]))
-        targets = targets[:, None].expand_as(logits)
-        truth = targets.to(logits.dtype)
-        focal = self._focal(logits, truth).mean(dim=(2, 3))
-        dice = DiceLoss(sigmoid=True, smooth_nr=1.0, smooth_dr=1.0, reduction="none")(logits, truth).flatten(1)
-        predicted = logits > 0
-        intersection = (predicted & targets).sum(dim=(2, 3))
-        union = (predicted | targets).sum(dim=(2, 3))
+    def _compare_part(self, logits: Float[Tensor, "P M h w"], targets: Targets) -> _Compared:
+        logits = resize_logits(logits, (targets.masks.shape[-2], targets.masks.shape[-1]))
+        masks = targets.masks[:, None].expand_as(logits)
+        truth = masks.to(logits.dtype)
+        counted = None if targets.counted is None else targets.counted[:, None]
+        focal = _mean(self._focal(logits, truth), counted)
+        dice = _dice(_only(counted, logits.sigmoid()), truth)
+        predicted = _only(counted, logits > 0)
+        intersection = (predicted & masks).sum(dim=(2, 3))
+        union = (predicted | masks).sum(dim=(2, 3))
         return _Compared(focal, dice, intersection / union.clamp(min=1))
 
     def _focal(self, logits: Float[Tensor, "P M h w"], truth: Float[Tensor, "P M h w"]) -> Float[Tensor, "P M h w"]:
         from torchvision.ops import sigmoid_focal_loss
 
-        if self.focal_gamma == 0 and self.focal_alpha < 0:  # the same, without powers of one
+        if self.focal_gamma == 0 and self.focal_alpha < 0:  # the same value, without powers of one
             return F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
         return sigmoid_focal_loss(logits, truth, self.focal_alpha, self.focal_gamma)
 
@@ -161,3 +180,21 @@ class SamLoss:
         score = prediction.object_score
         target = is_present.to(score.dtype)
         return sigmoid_focal_loss(score, target, self.object_alpha, self.object_gamma, reduction="sum")
+
+
+def _only(counted: Tensor | None, values: Tensor) -> Tensor:
+    return values if counted is None else values * counted
+
+
+def _mean(values: Float[Tensor, "P M h w"], counted: Bool[Tensor, "P 1 h w"] | None) -> Float[Tensor, "P M"]:
+    """Return the mean over the pixels that count."""
+    if counted is None:
+        return values.mean(dim=(2, 3))
+    return (values * counted).sum(dim=(2, 3)) / counted.sum(dim=(2, 3)).clamp(min=1)
+
+
+def _dice(probability: Float[Tensor, "P M h w"], truth: Float[Tensor, "P M h w"]) -> Float[Tensor, "P M"]:
+    """Return one minus the Dice coefficient 2TP / (2TP + FP + FN), smoothed by 1 above and below."""
+    found = (probability * truth).sum(dim=(2, 3))
+    extra, missed = probability.sum(dim=(2, 3)) - found, truth.sum(dim=(2, 3)) - found
+    return 1 - (2 * found + 1) / (2 * found + extra + missed + 1)

@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
-
-class RegionScores(NamedTuple):
-    """Per object, in [0, 1]; 1 where both masks are empty."""
-
-    dice: Float[Tensor, "P"]
-    iou: Float[Tensor, "P"]
+from sam_train.metrics.base import MaskPairs, Metric
 
 
-def region_scores(predicted: Bool[Tensor, "P h w"], truth: Bool[Tensor, "P h w"]) -> RegionScores:
-    """Dice coefficient 2|A∩B| / (|A| + |B|) and intersection over union |A∩B| / |A∪B| of each pair of masks."""
-    intersection = _areas(predicted & truth)
-    total = _areas(predicted) + _areas(truth)
-    union = total - intersection
-    return RegionScores(
-        dice=(2 * intersection / total).where(total > 0, 1.0).float(),
-        iou=(intersection / union).where(union > 0, 1.0).float(),
-    )
+def dice(pairs: MaskPairs) -> Float[Tensor, "P"]:
+    """Dice coefficient 2|A∩B| / (|A| + |B|) in [0, 1]; 1 where both masks are empty."""
+    total = pairs.predicted_area + pairs.true_area
+    return (2 * pairs.intersection / total).where(total > 0, 1.0).float()
 
 
-def _areas(masks: Bool[Tensor, "P h w"]) -> Float[Tensor, "P"]:
-    """Pixels of each mask, one mask after the other: a sum over all at once first copies them as 64-bit numbers."""
-    areas = [mask.count_nonzero() for mask in masks]
-    return torch.stack(areas).double() if areas else torch.zeros(0, dtype=torch.double, device=masks.device)
+def iou(pairs: MaskPairs) -> Float[Tensor, "P"]:
+    """Intersection over union |A∩B| / |A∪B| in [0, 1]; 1 where both masks are empty."""
+    union = pairs.predicted_area + pairs.true_area - pairs.intersection
+    return (pairs.intersection / union).where(union > 0, 1.0).float()
+
+
+DICE = Metric("dice", dice, title="Dice")
+IOU = Metric("iou", iou, title="IoU")

@@ -1,4 +1,4 @@
-"""What an image encoder declares about the files its weights are stored in."""
+"""Declarations of an image encoder about the files that its weights are stored in."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 class LayerNorm2d(nn.Module):
-    """Layer normalisation over the channels of a (B, C, h, w) map, each position on its own."""
+    """Layer normalization over the channels of a (B, C, h, w) map, each position on its own."""
 
     def __init__(self, num_channels: int, eps: float = 1e-6) -> None:
         super().__init__()
@@ -20,16 +20,16 @@ class LayerNorm2d(nn.Module):
         self.eps = eps
 
     def forward(self, x: Float[Tensor, "B C h w"]) -> Float[Tensor, "B C h w"]:
-        """Normalise each position's channels."""
+        """Normalize the channels of each position."""
         return self.normalize(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
     def normalize(self, x: Float[Tensor, "... C"]) -> Float[Tensor, "... C"]:
-        """The same for positions whose channels come last."""
+        """Normalize positions whose channels come last."""
         return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
 
 
 class MLPBlock(nn.Module):
-    """Linear, activation, linear, as in a transformer block; the names are the checkpoints'."""
+    """Linear, activation, linear, as in a transformer block; names are those of the checkpoints."""
 
     def __init__(self, dim: int, hidden_dim: int, activation: type[nn.Module]) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class MLPBlock(nn.Module):
         self.act = activation()
 
     def forward(self, x: Float[Tensor, "... C"]) -> Float[Tensor, "... C"]:
-        """Each position on its own."""
+        """Transform each position on its own."""
         return self.lin2(self.act(self.lin1(x)))
 
 
@@ -59,14 +59,14 @@ class MLP(nn.Module):
         self.act = activation()
 
     def forward(self, x: Float[Tensor, "... C"]) -> Float[Tensor, "... D"]:
-        """Each position on its own."""
+        """Transform each position on its own."""
         for layer in self.layers[:-1]:
             x = self.act(layer(x))
         return self.layers[-1](x)
 
 
 def image_neck(in_channels: int, out_channels: int) -> nn.Sequential:
-    """From the channels of SAM's image encoders to those of the decoder (Li et al., "ViTDet", 2022)."""
+    """Return the layers from an image encoder's channels to those of SAM's decoder (Li et al., "ViTDet", 2022)."""
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, kernel_size=1, bias=False),
         LayerNorm2d(out_channels),

@@ -1,7 +1,7 @@
-"""Where things are, and when.
+"""Encodings of places and times.
 
 SAM's prompt encoder has random Fourier features of coordinates; SAM 2's memory has sines of rows, columns and frames,
-and rotates what it compares by where it is.
+and rotates queries and keys by their cells' places.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ class PositionEmbeddingRandom(nn.Module):
         self.positional_encoding_gaussian_matrix: Tensor
 
     def encode(self, coordinates: Float[Tensor, "*batch 2"]) -> Float[Tensor, "*batch C"]:
-        """Features of x, y given in [0, 1]."""
-        centred = 2 * coordinates - 1
+        """Return features of x, y given in [0, 1]."""
+        centered = 2 * coordinates - 1
         x_frequency, y_frequency = self.positional_encoding_gaussian_matrix
-        # Two products rather than a matrix product: autocast would do the latter in bf16, some pixels off.
-        angle = 2 * math.pi * (centred[..., :1] * x_frequency + centred[..., 1:] * y_frequency)
+        # Two products rather than a matrix product, which autocast would do in bf16, some pixels off.
+        angle = 2 * math.pi * (centered[..., :1] * x_frequency + centered[..., 1:] * y_frequency)
         return torch.cat([angle.sin(), angle.cos()], dim=-1).to(x_frequency.dtype)
 
     def forward(self, size: tuple[int, int]) -> Float[Tensor, "1 C h w"]:
-        """Features of the centres of the cells of a grid of this height and width."""
+        """Return features of the cell centers of a grid of this height and width."""
         height, width = size
         device = self.positional_encoding_gaussian_matrix.device
         y = (torch.arange(height, device=device) + 0.5) / height

@@ -90,11 +90,11 @@ def build_model(preset: str, image_size: int | None = None) -> ImageModel:
 
     Args:
         preset: A key of :data:`PRESETS`.
-        image_size: Side of the square input in pixels, by default the one the preset was trained with. Position
+        image_size: Side of the square input in pixels; by default the side that the preset was trained with. Position
             embeddings are interpolated, so weights of the preset load at every size.
 
     Raises:
-        InputError: If there is no such preset or the encoder cannot take the size.
+        InputError: If there is no such preset, or its image encoder cannot take the size.
     """
     if preset not in PRESETS:
         near = difflib.get_close_matches(preset, PRESETS, n=3, cutoff=0.4)

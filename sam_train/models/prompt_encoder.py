@@ -1,10 +1,11 @@
-"""From clicks, boxes and rough masks to the embeddings the mask decoder reads."""
+"""Embeddings of clicks, boxes and rough masks, as the mask decoder reads them."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -12,7 +13,7 @@ from sam_train.models.layers import LayerNorm2d
 from sam_train.models.position_encoding import PositionEmbeddingRandom
 from sam_train.structures import PointLabel, Prompts
 
-MASK_CHANNELS = 16  # of the mask prompt's convolutions, in every released model
+MASK_CHANNELS = 16  # channels of the mask prompt's convolutions, in every released model
 
 
 class PromptEmbeddings(NamedTuple):
@@ -20,8 +21,8 @@ class PromptEmbeddings(NamedTuple):
 
     Attributes:
         tokens: One per slot: the points in order, then the not-a-point token.
-        attend: Which tokens count; the others must not be seen by anything.
-        dense: Added to the image embedding; one for all objects (a constant) where there are no mask prompts.
+        attend: Which tokens count; nothing may attend to the others.
+        dense: Added to the image embedding; one constant for all objects where there are no mask prompts.
         has_own_dense: Whether each object has a dense embedding of its own.
         similarity: PerSAM's attention similarity, in units of attention scores.
         target: PerSAM's target embedding.
@@ -35,7 +36,7 @@ class PromptEmbeddings(NamedTuple):
     target: Float[Tensor, "P C"] | None = None
 
     def objects(self, part: slice) -> PromptEmbeddings:
-        """Those of some of the objects."""
+        """Return the embeddings of a slice of the objects."""
         return PromptEmbeddings(
             tokens=self.tokens[part],
             attend=self.attend[part],
@@ -49,10 +50,10 @@ class PromptEmbeddings(NamedTuple):
 class PromptEncoder(nn.Module):
     """SAM's prompt encoder (Kirillov et al. 2023, appendix A) over packed objects.
 
-    The official encoders end the points of an object with one learned not-a-point token. SAM does so only where there
-    is no box, SAM 2 always (``pad_boxes``); an object with neither points nor box gets no token at all. Here every
-    object has the slot, and ``attend`` says whether it counts, so that objects with any mixture of prompts decode
-    together and none of them notices.
+    The official encoders end the points of an object with one learned not-a-point token: SAM only where there is no
+    box, SAM 2 always (``pad_boxes``). An object with neither points nor box gets no token at all. Here every object has
+    the slot, and ``attend`` says whether it counts, so that objects with any mixture of prompts are decoded together
+    with the result each would have alone.
     """
 
     def __init__(self, dim: int, image_size: int, stride: int, pad_boxes: bool) -> None:
@@ -76,12 +77,12 @@ class PromptEncoder(nn.Module):
 
     @property
     def mask_size(self) -> tuple[int, int]:
-        """Height and width of a mask prompt, which are those of the logits a decoder returns."""
+        """Height and width of a mask prompt, which are also those of the decoder's logits."""
         side = 4 * self.image_size // self.stride
         return side, side
 
     def dense_position(self) -> Float[Tensor, "1 C h w"]:
-        """The position encoding of the image embedding's cells."""
+        """Return the position encoding of the image embedding's cells."""
         side = self.image_size // self.stride
         return self.pe_layer((side, side))
 
@@ -99,8 +100,9 @@ class PromptEncoder(nn.Module):
         labels = prompts.labels
         is_point = labels != PointLabel.EMPTY.value  # torch.compile compares tensors with numbers, not with an enum
         types = torch.cat([embedding.weight for embedding in self.point_embeddings])  # pyright: ignore[reportCallIssue, reportArgumentType]
-        # A click is on a pixel, its coordinate is the pixel's corner: + 0.5 is its centre.
-        points = self.pe_layer.encode((prompts.points + 0.5) / self.image_size) + types[labels.clamp(min=0)]
+        # A click is on a pixel, and its coordinate is the pixel's corner: + 0.5 is the center.
+        points = self.pe_layer.encode((prompts.points + 0.5) / self.image_size)
+        points = points + F.embedding(labels.clamp(min=0), types)  # its gradient has one order of sums, types[...] not
         padding = self.not_a_point_embed.weight.to(points.dtype)
         points = torch.where(is_point[..., None], points, padding if fill_empty else 0)
         padded = is_point.any(dim=1)

@@ -1,8 +1,8 @@
-"""What an image encoder is to the rest of the package, whichever it is.
+"""The interface between image encoders and the rest of the package.
 
-A new encoder is a frozen dataclass of its sizes (:class:`EncoderConfig`) and a module (:class:`StagedEncoder`). What
-other rooms need to know of it (layers for adapters, groups for layer decay, tables that depend on the input size, names
-in other checkpoint formats) the module declares itself.
+A new encoder is a frozen dataclass of its sizes (:class:`EncoderConfig`) and a module (:class:`StagedEncoder`). The
+module itself declares its layers for adapters, its groups for layer decay, its tables that depend on the input size and
+its layout in other checkpoint formats; no other code knows one encoder from another.
 """
 
 from __future__ import annotations

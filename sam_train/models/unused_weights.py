@@ -1,4 +1,4 @@
-"""Weights that checkpoints hold and images do not need: kept by name and shape, so that nothing is lost."""
+"""Weights that checkpoints hold and image models do not need, kept by name and shape so that nothing is lost."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Shapes: TypeAlias = Iterable[tuple[str, tuple[int, ...]]]
 def hold_unused_weights(model: nn.Module, shapes: Shapes) -> None:
     """Give ``model`` tensors of these names, zero until a checkpoint is loaded.
 
-    They are buffers: in the state dict, and nowhere that training looks.
+    They are buffers: part of the state dict, but never trained.
     """
     for name, shape in shapes:
         *path, leaf = name.split(".")
@@ -28,5 +28,5 @@ def hold_unused_weights(model: nn.Module, shapes: Shapes) -> None:
 
 
 def linear_shapes(name: str, out: int, *rest: int) -> Shapes:
-    """Of a layer's weight and bias: linear, convolution or, with ``out`` alone, normalisation."""
+    """Return names and shapes of a weight and a bias: of a linear layer, a convolution or (``out`` alone) a norm."""
     return (f"{name}.weight", (out, *rest)), (f"{name}.bias", (out,))

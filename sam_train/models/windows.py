@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def partition_windows(x: Float[Tensor, "B h w C"], side: int) -> Float[Tensor, "n side side C"]:
-    """All windows of all maps, row by row; the map is padded with zeros at the right and the bottom where needed."""
+    """Return all windows of all maps, row by row; maps are padded with zeros at the right and bottom as needed."""
     height, width = x.shape[1:3]
     x = F.pad(x, (0, 0, 0, -width % side, 0, -height % side))
     rows, columns = x.shape[1] // side, x.shape[2] // side
@@ -16,7 +16,7 @@ def partition_windows(x: Float[Tensor, "B h w C"], side: int) -> Float[Tensor, "
 
 
 def merge_windows(windows: Float[Tensor, "n side side C"], size: tuple[int, int]) -> Float[Tensor, "B h w C"]:
-    """The maps of this height and width whose :func:`partition_windows` these are, without the padding."""
+    """Undo :func:`partition_windows` for maps of this height and width, and drop the padding."""
     height, width = size
     side = windows.shape[1]
     rows, columns = -(-height // side), -(-width // side)

@@ -9,30 +9,19 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torchvision.ops import masks_to_boxes
 
 BOX_NOISE_LIMIT = 20 / 1024  # of the input's side: 20 pixels of 1024 (Ravi et al., "SAM 2", 2024, appendix D.2)
 ROUGH_LOGIT = 10.0  # logits of a mask given as a prompt: SAM 2 scales a sure mask to ±10 (sigmoid scale 20, bias -10)
 ROUGH_CELLS = 8  # a rough mask is drawn with this many cells along the object's longer side
 
 
-def boxes_from_masks(masks: Bool[Tensor, "P h w"]) -> Float[Tensor, "P 4"]:
-    """The tight box of each mask: xyxy of its outermost pixels; zeros where the mask is empty."""
-    ends = []
-    for along in (masks.any(dim=1), masks.any(dim=2)):  # columns, rows
-        length = along.shape[1]
-        first = along.int().argmax(dim=1)
-        last = length - 1 - along.flip(1).int().argmax(dim=1)
-        ends.append(torch.stack([first, last], dim=1) * along.any(dim=1, keepdim=True))
-    (x0, x1), (y0, y1) = (end.unbind(1) for end in ends)
-    return torch.stack([x0, y0, x1, y1], dim=1).float()
-
-
 def jitter_boxes(
     boxes: Float[Tensor, "P 4"], noise: float, uniform: Float[Tensor, "P 4"], side: int
 ) -> Float[Tensor, "P 4"]:
-    """Each corner moved by up to ``noise`` of the box's width and height, at most :data:`BOX_NOISE_LIMIT`.
+    """Return boxes whose corners moved by up to ``noise`` of width and height, at most :data:`BOX_NOISE_LIMIT`.
 
-    As SAM 2's ``sample_box_points``; corners stay in a frame of this side.
+    SAM 2's ``sample_box_points``; corners stay in a frame of this side.
     """
     extent = (boxes[:, 2:] - boxes[:, :2]) * noise
     reach = extent.clamp(max=BOX_NOISE_LIMIT * side).repeat(1, 2)
@@ -40,7 +29,7 @@ def jitter_boxes(
 
 
 def random_points(masks: Bool[Tensor, "P h w"], uniform: Float[Tensor, "P"]) -> Float[Tensor, "P 2"]:
-    """A pixel of each mask, every one equally likely; (0, 0) where the mask is empty."""
+    """Return a pixel of each mask, every one equally likely; (0, 0) where the mask is empty."""
     row_ends = masks.sum(dim=2).cumsum(dim=1)
     total = row_ends[:, -1]
     # float32 may round u * total up to total itself
@@ -58,7 +47,7 @@ def _first_above(ends: Int[Tensor, "P n"], rank: Int[Tensor, "P"]) -> Int[Tensor
 
 
 def squared_edge_distance(masks: Bool[Tensor, "P h w"]) -> Int[Tensor, "P h w"]:
-    """Squared Euclidean distance of each pixel to the nearest pixel outside its mask; outside the frame is outside.
+    """Return the squared Euclidean distance of each pixel to the nearest pixel outside its mask or the frame.
 
     Exact and separable: along columns first, then along rows the lower envelope of parabolas (Felzenszwalb &
     Huttenlocher 2012), taken as a running minimum over offsets. A row is done once its largest distance is below the
@@ -73,7 +62,7 @@ def squared_edge_distance(masks: Bool[Tensor, "P h w"]) -> Int[Tensor, "P h w"]:
     where = torch.arange(len(rows), device=masks.device)
     some, their_columns = rows.clone(), columns
     while offset < width and len(where):
-        if offset == check_at:  # at 1, 2, 4, 8, ...: looking costs as much as an offset
+        if offset == check_at:  # at 1, 2, 4, 8, ...: this test costs as much as an offset
             unfinished = some.amax(dim=1) > offset * offset
             rows[where] = some
             where, some, their_columns = where[unfinished], some[unfinished], their_columns[unfinished]
@@ -86,7 +75,7 @@ def squared_edge_distance(masks: Bool[Tensor, "P h w"]) -> Int[Tensor, "P h w"]:
 
 
 def _squared_column_distance(masks: Bool[Tensor, "P h w"]) -> Int[Tensor, "P h w"]:
-    """Within each pixel's column; columns without a pixel of the mask, which most are, are passed over."""
+    """Return the squared distance within each column; columns without a pixel of the mask, as most, are skipped."""
     height = masks.shape[1]
     columns = masks.transpose(1, 2)
     occupied = columns.any(dim=2)
@@ -100,7 +89,7 @@ def _squared_column_distance(masks: Bool[Tensor, "P h w"]) -> Int[Tensor, "P h w
 
 
 def interior_points(masks: Bool[Tensor, "P h w"]) -> Float[Tensor, "P 2"]:
-    """The pixel of each mask that is farthest from its edge, the first in reading order of several."""
+    """Return the pixel of each mask that is farthest from its edge, the first in reading order of several."""
     return _peak(squared_edge_distance(masks))[0]
 
 
@@ -115,7 +104,7 @@ def _peak(distance: Int[Tensor, "P h w"]) -> tuple[Float[Tensor, "P 2"], Int[Ten
 def error_centers(
     truth: Bool[Tensor, "P h w"], predicted: Bool[Tensor, "P h w"]
 ) -> tuple[Float[Tensor, "P 2"], Bool[Tensor, "P"]]:
-    """The middle of each prediction's largest error, and whether object was missed there.
+    """Return the middle of each prediction's largest error, and whether object was missed there.
 
     SAM 2's ``sample_one_point_from_error_center``: the point deepest inside the missed or the wrongly taken region,
     whichever is deeper. A perfect prediction gives the corner (0, 0), background.
@@ -132,7 +121,7 @@ def random_error_points(
     inside: Bool[Tensor, "P h w"],
     uniform: Float[Tensor, "P"],
 ) -> tuple[Float[Tensor, "P 2"], Bool[Tensor, "P"]]:
-    """A pixel of each prediction's errors, every one equally likely, and whether object was missed there.
+    """Return a pixel of each prediction's errors, every one equally likely, and whether object was missed there.
 
     SAM 2's ``sample_random_points_from_errors``: where there is no error, one of the background ``inside`` the image.
     """
@@ -144,11 +133,16 @@ def random_error_points(
 
 
 def pixels_in_cells(
-    cells: Float[Tensor, "P 2"], masks: Bool[Tensor, "P H W"], on_object: Bool[Tensor, "P"], stride: int
+    cells: Float[Tensor, "P 2"],
+    masks: Bool[Tensor, "P H W"],
+    on_object: Bool[Tensor, "P"],
+    stride: int,
+    ignored: Bool[Tensor, "P H W"] | None = None,
 ) -> Float[Tensor, "P 2"]:
-    """Of the stride² pixels of a grid cell the one nearest to its middle that is, or is not, on the object.
+    """Return the pixel nearest to the middle of each grid cell of stride² pixels that is, or is not, on the object.
 
-    So a click meets a line of one pixel, too. The first in reading order of several, also where there is none.
+    So a click meets a line of one pixel, too. No pixel that is ``ignored`` is taken; where none is left, the first in
+    reading order is.
     """
     if stride == 1:
         return cells
@@ -157,18 +151,21 @@ def pixels_in_cells(
     order = (distance[:, None] + distance) * stride**2 + torch.arange(stride**2, device=masks.device).view(stride, -1)
     x, y = (cells.long() * stride).unbind(dim=1)
     rows, columns = y[:, None, None] + offset[:, None], x[:, None, None] + offset
-    there = masks[torch.arange(len(masks), device=masks.device)[:, None, None], rows, columns]
-    rank = order + (there != on_object[:, None, None]) * 4 * stride**4  # beyond all that are right
+    places = torch.arange(len(masks), device=masks.device)[:, None, None], rows, columns
+    is_wrong = masks[places] != on_object[:, None, None]
+    if ignored is not None:
+        is_wrong |= ignored[places]
+    rank = order + is_wrong * 4 * stride**4  # beyond all that are right
     chosen = rank.flatten(1).argmin(dim=1)
     return torch.stack([x + chosen % stride, y + chosen // stride], dim=1).float()
 
 
 def rough_masks(masks: Bool[Tensor, "P h w"], side: int) -> Float[Tensor, "P 1 side side"]:
-    """Logits of the masks as drawn with a broad brush: right in place and extent, wrong along the edge.
+    """Return logits of the masks as drawn with a broad brush: right in place and extent, wrong along the edge.
 
     Coverage of cells an eighth of the object's size, interpolated, scaled to ± :data:`ROUGH_LOGIT`.
     """
-    boxes = boxes_from_masks(masks) * (side / masks.shape[-1])
+    boxes = masks_to_boxes(masks) * (side / masks.shape[-1])
     extent = (boxes[:, 2:] - boxes[:, :2]).amax(dim=1)
     fine = F.interpolate(masks[:, None].float(), (side, side), mode="area")
     # One averaging per size class of object, with kernels of 1, 3, 5, ... cells.

@@ -28,6 +28,7 @@ class MovingAverage(WeightAveraging):
     """
 
     def __init__(self, decay: float = 0.999) -> None:
+        self.decay = decay
         super().__init__(use_buffers=False, multi_avg_fn=partial(_update, decay))
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

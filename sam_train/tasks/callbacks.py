@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-import time
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from typing import Any, cast
 
-import torch
 from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint, TQDMProgressBar
-from rich.console import Console
+from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
 
 from sam_train.errors import InputError
-from sam_train.inference.interaction import encode
-from sam_train.inference.overlay import grid, paint, panel, prediction_panel
-from sam_train.prompts.simulator import EVALUATION
 from sam_train.structures import Batch
-from sam_train.tasks.image import ImageTask
+from sam_train.tasks.task import Task
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 LINES_EVERY = 50  # steps, where progress goes to a file
 
 
@@ -40,19 +31,47 @@ class LastValidation(Callback):
 class BestCheckpoint(ModelCheckpoint):
     """Keeps the best checkpoint, also of a run that is resumed after its folder was moved.
 
+    Args:
+        dirpath: Folder of the checkpoint.
+        filename: Its name without suffix.
+        save_top_k: How many are kept.
+        monitor: What is compared, such as ``val/iou`` or ``val/dice_box``.
+        mode: ``max`` or ``min``; by default the direction of the metric that is monitored.
+        options: Of :class:`ModelCheckpoint`.
+
     Raises:
         InputError: If several are to be kept under one name.
     """
 
     def __init__(
-        self, dirpath: str | Path | None = None, filename: str | None = None, save_top_k: int = 1, **options: Any
+        self,
+        dirpath: str | Path | None = None,
+        filename: str | None = None,
+        save_top_k: int = 1,
+        monitor: str = "val/iou",
+        mode: str | None = None,
+        **options: Any,
     ) -> None:
         if save_top_k != 1 and filename is not None and "{" not in filename:
             raise InputError(
                 f"callbacks.best.save_top_k={save_top_k} with the one name {filename!r}: add "
                 "'callbacks.best.filename=\"best-{step}\"', or leave it at 1"
             )
-        super().__init__(dirpath, filename, save_top_k=save_top_k, **options)
+        settings = {"dirpath": dirpath, "filename": filename, "save_top_k": save_top_k, "monitor": monitor, **options}
+        self._settings = settings if mode is None else None
+        super().__init__(**settings, mode=mode or "max")
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Take the direction of the metric that is monitored, which only the task knows.
+
+        Raises:
+            InputError: If validation measures no such metric.
+        """
+        if self._settings is not None:
+            mode = _direction(str(self.monitor), cast(Task, pl_module))
+            super().__init__(**self._settings, mode=mode)
+            self._settings = None
+        super().setup(trainer, pl_module, stage)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Know what was best so far, where it lies now."""
@@ -66,97 +85,15 @@ class BestCheckpoint(ModelCheckpoint):
         return path and str(Path(str(self.dirpath), Path(path).name))
 
 
-class ResumePoint(Checkpoint):
-    """Keeps a checkpoint to go on from: every so often, at the end, and when asked to stop as soon as the step is done.
-
-    It is only written between optimiser steps, and where a validation is due or an epoch ends, after these, so that a
-    resumed run repeats nothing and leaves nothing out. It belongs after the callback that keeps the best checkpoint,
-    whose state it holds. Ctrl-C asks to stop, a second one stops at once; and a cluster asks at a job's end (SIGTERM).
-
-    Args:
-        path: Of the checkpoint; replaced as a whole each time.
-        minutes: Between two of them.
-    """
-
-    def __init__(self, path: str, minutes: float = 15.0) -> None:
-        self.path = Path(path)
-        self.seconds = 60 * minutes
-        self._is_stopping = False
-        self._awaits_validation = False
-        self._saved_at = 0.0
-        self._previous_handlers: dict[signal.Signals, Any] = {}
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take over the signals to stop, also from Lightning, which would drop everything since the last checkpoint."""
-        self._saved_at = time.monotonic()
-        self._previous_handlers = {number: signal.signal(number, self._on_signal) for number in STOP_SIGNALS}
-
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Give the signals back."""
-        for number, handler in self._previous_handlers.items():
-            signal.signal(number, handler)
-        self._previous_handlers = {}
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Save if it is time to and nothing else is due here."""
-        if batch_idx + 1 == trainer.num_training_batches or (batch_idx + 1) % trainer.accumulate_grad_batches:
-            return
-        self._awaits_validation = _validation_is_due(trainer, batch_idx)
-        if not self._awaits_validation:
-            self._save_if_due(trainer)
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save if it is time to and this was a validation between two steps of an epoch."""
-        if self._awaits_validation:
-            self._awaits_validation = False
-            self._save_if_due(trainer)
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save if it is time to."""
-        self._save_if_due(trainer)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The last weights, tuned longest if not best."""
-        trainer.save_checkpoint(self.path)
-
-    def _save_if_due(self, trainer: Trainer) -> None:
-        """Save if the time is over or Ctrl-C asked for it.
-
-        Raises:
-            KeyboardInterrupt: In the latter case, after saving.
-        """
-        is_stopping, is_due = self._agree(trainer, self._is_stopping, time.monotonic() - self._saved_at > self.seconds)
-        if is_stopping or is_due:
-            trainer.save_checkpoint(self.path)
-            self._saved_at = time.monotonic()
-        if is_stopping:
-            console = Console(stderr=True, soft_wrap=True, highlight=False, quiet=not trainer.is_global_zero)
-            console.print(f"\nstopped; go on with the same command and resume={self.path.parent}", markup=False)
-            raise KeyboardInterrupt
-
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self._is_stopping and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self._is_stopping = True
-
-    @staticmethod
-    def _agree(trainer: Trainer, *wishes: bool) -> tuple[bool, ...]:
-        """Whether any process wishes it, so that all save at the same step."""
-        if trainer.world_size == 1:
-            return wishes
-        votes = torch.tensor([float(wish) for wish in wishes], device=trainer.strategy.root_device)
-        torch.distributed.all_reduce(votes)
-        return tuple(bool(vote) for vote in votes.tolist())
-
-
-def _validation_is_due(trainer: Trainer, batch_idx: int) -> bool:
-    if trainer.check_val_every_n_epoch is None:
-        batch_idx = trainer.fit_loop.total_batch_idx
-    every = trainer.val_check_batch
-    is_due = trainer.should_stop or (every is not None and (batch_idx + 1) % every == 0)
-    return trainer.enable_validation and is_due
+def _direction(monitor: str, task: Task) -> str:
+    for metric in task.metrics:
+        if monitor in (f"val/{metric.name}", *(f"val/{metric.name}_{prompt}" for prompt in task.protocols)):
+            return "max" if metric.higher_is_better else "min"
+    possible = ", ".join(f"val/{metric.name}" for metric in task.metrics)
+    raise InputError(
+        f"callbacks.best.monitor={monitor}: validation measures {possible}, each also by kind of prompt, such as "
+        f"val/{task.metrics[0].name}_{next(iter(task.protocols))}"
+    )
 
 
 class RunProgress(TQDMProgressBar):
@@ -220,31 +157,10 @@ class ValidationOverlays(Callback):
         ):
             self._batches.append(batch.to("cpu"))
 
-    @torch.no_grad()
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw them with the masks as the model finds them now."""
         show = getattr(trainer.logger, "log_image", None)
         if show is None or not trainer.is_global_zero or trainer.sanity_checking:
             return
-        assert isinstance(pl_module, ImageTask)
-        pictures = [picture for batch in self._batches for picture in _pictures(pl_module, batch)]
+        pictures = [picture for batch in self._batches for picture in cast(Task, pl_module).pictures(batch)]
         show(key="val/masks", images=pictures[: self.count], step=trainer.global_step)
-
-
-def _pictures(task: ImageTask, batch: Batch) -> list[Any]:
-    batch = batch.to(task.device)
-    assert batch.originals is not None
-    assert batch.images is not None
-    features = encode(task.model, batch)
-    pictures = []
-    for index, truth in enumerate(batch.originals):
-        if not len(truth.value):
-            continue
-        height, width = batch.valid_size[index].tolist()
-        pixels = batch.images[index : index + 1, :, :height, :width].float()
-        shown = torch.nn.functional.interpolate(pixels, truth.size, mode="bilinear")[0].byte().cpu()
-        row = [("truth", panel(shown, paint(truth.each_mask(), truth.size)))]
-        for name in task.protocols:
-            row.append((name, prediction_panel(task.model, features, batch, index, EVALUATION[name], shown)[0]))
-        pictures.append(grid([row]))
-    return pictures

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from itertools import takewhile
 from pathlib import Path
+from typing import cast
 
 import torch
 from lightning import Callback, LightningModule, Trainer
@@ -18,7 +19,7 @@ from sam_train.errors import InputError
 from sam_train.inference.interaction import encode_prefix
 from sam_train.models.promptable import PromptableModel
 from sam_train.structures import Batch, EncoderState, ImageFeatures
-from sam_train.tasks.image import ImageTask
+from sam_train.tasks.task import Task
 
 _FORMAT = 3  # of entries; raised where the same encoder would give others
 
@@ -50,12 +51,12 @@ class FeatureCache(Callback):
             InputError: If the image encoder trains from its first block on, or the disk cannot take it.
         """
         data = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
-        assert isinstance(pl_module, ImageTask)
         assert isinstance(data, SegmentationData)
+        model = cast(Task, pl_module).model
         if data.cache is not None:  # validated before training: filled already
             return
-        require_frozen_prefix(pl_module.model)
-        key = encoder_key(pl_module.model, str(trainer.precision))
+        require_frozen_prefix(model)
+        key = encoder_key(model, str(trainer.precision))
         data.cache = EmbeddingCache(self.folder, key, self.dtype, self.views)
         device = trainer.strategy.root_device
         trainer.precision_plugin.convert_module(pl_module.to(device))
@@ -63,7 +64,7 @@ class FeatureCache(Callback):
         @torch.no_grad()
         def encode_batch(batch: Batch) -> ImageFeatures | EncoderState:
             with trainer.precision_plugin.forward_context():
-                return encode_prefix(pl_module.model, trainer.precision_plugin.convert_input(batch.to(device)))
+                return encode_prefix(model, trainer.precision_plugin.convert_input(batch.to(device)))
 
         fill(data.cache, data.views(), encode_batch, data.num_encoded, data.num_workers, Share.own())
 

@@ -2,39 +2,54 @@
 
 from __future__ import annotations
 
-from typing import Any
+import logging
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning import LightningModule
+from PIL import Image
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from sam_train.data.loading.seeds import seed_of
 from sam_train.errors import InputError
 from sam_train.inference.interaction import encode, interact
-from sam_train.inference.scoring import ObjectScore, gather_scores, mean_scores, score_batch
+from sam_train.inference.overlay import validation_pictures
+from sam_train.inference.scoring import score_batch
 from sam_train.losses.sam_loss import LossTerms, SamLoss
+from sam_train.metrics import DICE, IOU
+from sam_train.metrics.base import Metric
+from sam_train.metrics.table import gather_rows, mean_scores
 from sam_train.models.promptable import PromptableModel
 from sam_train.prompts.simulator import EVALUATION, PromptSimulator
-from sam_train.structures import Batch, ImageFeatures
+from sam_train.structures import NUM_DRAWS, Batch, ImageFeatures
+from sam_train.tasks.gradients import StepGradients
+from sam_train.tasks.micro_batches import loss_in_parts, split_batch
+from sam_train.tasks.task import Task
 from sam_train.tuning.optimization import Optimization
 from sam_train.tuning.surgery import frozen_parts
 
+if TYPE_CHECKING:
+    import pyarrow as pa
 
-class DivergenceError(InputError):
-    """The loss or its gradient stopped being a number; weights and checkpoints are those of before."""
+log = logging.getLogger(__name__)
 
 
-class ImageTask(LightningModule):
-    """Trains a promptable model on simulated prompts. What dropout draws follows torch's seed at its making.
+class ImageTask(Task):
+    """Trains a promptable model on simulated prompts. What dropout draws follows torch's seed when the task is made.
 
     Args:
         model: With its weights loaded and tuning applied.
         simulator: The person who prompts in training.
         loss: Of each round; the rounds' losses are summed.
-        optimization: Optimiser and schedule.
-        record: Plain values that checkpoints carry, enough to build the model again.
+        optimization: Optimizer and schedule.
+        record: Plain values that checkpoints carry, enough to build the model again. Read for ``micro_batch``, images
+            whose gradient is computed at once, ``micro_objects``, objects of an image decoded at once, and ``horizon``,
+            the step at which the learning rate reaches its end; where one is missing or None, there is no bound.
         keep_base: Whether checkpoints also hold what does not train. Needless where the base model's weights can be
             read again from a file.
+        metrics: What validation measures.
+        protocols: Kinds of prompt that validation scores; by default those that fit the training prompts.
     """
 
     def __init__(
@@ -45,6 +60,8 @@ class ImageTask(LightningModule):
         optimization: Optimization,
         record: dict[str, Any],
         keep_base: bool,
+        metrics: Sequence[Metric] = (DICE, IOU),
+        protocols: Mapping[str, PromptSimulator] | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -53,132 +70,118 @@ class ImageTask(LightningModule):
         self.optimization = optimization
         self.record = record
         self.keep_base = keep_base
+        self.metrics = metrics
+        self.protocols = protocols or {name: EVALUATION[name] for name in simulator.validated_by()}
         self.seed = torch.initial_seed()
-        self.protocols = {name: EVALUATION[name] for name in simulator.validated_by()}
-        self._scores: list[ObjectScore] = []  # of the batches validated so far
-        # Of the batches since the optimiser's last step:
-        self._num_objects = 0
-        self._terms: list[Tensor] = []  # each as LossTerms
-        self._samples: list[tuple[str, ...]] = []  # of each batch
+        self._rows: list[pa.Table] = []  # of the batches validated so far
+        self._step = StepGradients()
 
     def train(self, mode: bool = True) -> ImageTask:
-        """Training mode, except for what is frozen."""
+        """Set training mode, except for what is frozen."""
         super().train(mode)
         for module in frozen_parts(self.model):
             module.eval()
         return self
 
     def configure_optimizers(self) -> dict[str, Any]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """AdamW over what trains, its schedule stepped every optimiser step."""
+        """Return AdamW over what trains; its schedule moves on with every optimizer step.
+
+        The step at which the schedule ends is written into the record, so that a run that is resumed for longer keeps
+        the rates it had.
+        """
         optimizer = self.optimization.optimizer(self.model)
-        schedule = self.optimization.schedule(optimizer, int(self.trainer.estimated_stepping_batches))
+        horizon = self.record.get("horizon") or int(self.trainer.estimated_stepping_batches)
+        self.record["horizon"] = horizon
+        schedule = self.optimization.schedule(optimizer, horizon)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def encode(self, batch: Batch) -> ImageFeatures:
-        """Features of the batch's images; no graph through an encoder in which nothing trains."""
+        """Encode the batch's images; without a graph through an encoder in which nothing trains."""
         trains = any(parameter.requires_grad for parameter in self.model.encoding_parameters())
         with torch.set_grad_enabled(trains and torch.is_grad_enabled()):
             return encode(self.model, batch)
 
     def loss_terms(self, batch: Batch) -> LossTerms:
-        """The terms of the loss summed over the batch's objects and the rounds of prompts."""
+        """Sum the terms of the loss over the batch's objects and the rounds of prompts."""
         features = self.encode(batch)
-        targets = self.loss.targets(batch.masks)
-        rounds = [
-            self.loss(prediction, targets)
-            for _, prediction in interact(self.model.decode, features, batch, self.simulator)
-        ]
-        return LossTerms(*(torch.stack(values).sum() for values in zip(*rounds, strict=True)))
+        at_once = self.record.get("micro_objects") or max(batch.num_objects, 1)
+        if batch.num_objects <= at_once:
+            return self._object_terms(features, batch)
+        groups = [batch.with_objects(objects) for objects in torch.arange(batch.num_objects).split(at_once)]
+        # Each group is computed once more for its gradient, so that the graph of only one of them is held.
+        terms = [checkpoint(self._object_terms, features, group, use_reentrant=False) for group in groups]
+        return _sum_terms(terms)  # pyright: ignore[reportArgumentType]
+
+    def _object_terms(self, features: ImageFeatures, batch: Batch) -> LossTerms:
+        targets = self.loss.targets(batch)
+        rounds = interact(self.model.decode, features, batch, self.simulator)
+        return _sum_terms([self.loss(prediction, targets) for _, prediction in rounds])
+
+    def loss_of(self, batch: Batch) -> Tensor:
+        """See :meth:`Task.loss_of`."""
+        return self.loss.total(self.loss_terms(batch))
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Have dropout draw as a function of seed, step and device alone, so that a resumed run has the same."""
         torch.manual_seed(seed_of("step", self.seed, self.trainer.fit_loop.total_batch_idx, self.trainer.global_rank))
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        """The loss summed over objects and rounds; :meth:`on_before_optimizer_step` makes it a mean."""
-        terms = self.loss_terms(batch)
-        total = self.loss.total(terms)
-        self._terms.append(torch.stack(terms).detach())
-        self._num_objects += batch.num_objects
-        self._samples.append(batch.ids)
-        return total
+        """Return the loss summed over objects and rounds; :meth:`on_before_optimizer_step` makes it a mean.
+
+        A batch of more than ``micro_batch`` images comes in parts with the same gradient, but for batch norms that
+        train (MobileSAM's, with ``tuning=full``), which see one part at a time, and dropout, which draws for each.
+        """
+        parts = list(split_batch(batch, self.record.get("micro_batch") or len(batch.ids)))
+
+        def noted_loss(part: Batch) -> Tensor:
+            terms = self.loss_terms(part)
+            self._step.note(torch.stack(terms).detach(), part.num_objects, part.ids)
+            return self.loss.total(terms)
+
+        if len(parts) == 1:
+            return noted_loss(batch)
+        scaler = self.trainer.scaler
+        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        return loss_in_parts(noted_loss, parts, trained, 1.0 if scaler is None else float(scaler.get_scale()))
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Turn the sum over objects into the mean over those of all devices and accumulated batches; log the loss.
 
-        Lightning has divided by the number of accumulated batches and DDP by that of devices; both are undone, so that
-        the gradient is the same however the objects were split.
-
         Raises:
             DivergenceError: On every device, if the loss of any was not finite, or the gradient is not.
         """
-        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        terms = torch.stack(self._terms)
-        are_bad = ~terms.isfinite().all(dim=1)
-        is_steep = torch.zeros_like(are_bad[0])
-        if self.trainer.scaler is None:  # a scaler of fp16 gradients tries how far it can go and skips such steps
-            is_steep = ~torch.nn.utils.get_total_norm(gradients).isfinite()
-        count = torch.tensor(float(self._num_objects), device=self.device)
-        own = torch.stack([count, are_bad.any(), is_steep, *terms.sum(dim=0)])
-        num_objects, any_bad, any_steep, *sums = self._sum_over_devices(own).tolist()
-        if any_bad:
-            bad = [ids for ids, is_bad in zip(self._samples, are_bad.tolist(), strict=True) if is_bad]
-            raise DivergenceError(self._divergence("loss", bad))
-        if any_steep:
-            raise DivergenceError(self._divergence("gradient", self._samples))
-        scale = self.trainer.accumulate_grad_batches * self.trainer.world_size / num_objects
-        for gradient in gradients:
-            gradient.mul_(scale)
-        num_rounds = self.simulator.corrections + 1
-        means = LossTerms(*(torch.tensor(value / (num_objects * num_rounds), dtype=torch.double) for value in sums))
-        self.log("train/loss", self.loss.total(means), prog_bar=True)
-        for name, value in means._asdict().items():
+        means = self._step.average(self.trainer, optimizer, self.device, self.simulator.corrections + 1)
+        terms = LossTerms(*(torch.tensor(value, dtype=torch.double) for value in means))
+        self.log("train/loss", self.loss.total(terms), prog_bar=True)
+        for name, value in terms._asdict().items():
             self.log(f"train/{name}", value)
-        self._num_objects = 0
-        self._terms = []
-        self._samples = []
-
-    def _sum_over_devices(self, value: Tensor) -> Tensor:
-        if self.trainer.world_size > 1:
-            torch.distributed.all_reduce(value)
-        return value
-
-    def _divergence(self, what: str, batches: list[tuple[str, ...]]) -> str:
-        samples = [name for ids in batches for name in ids]
-        shares: list[list[str]] = [samples]
-        if self.trainer.world_size > 1:
-            shares = [[] for _ in range(self.trainer.world_size)]
-            torch.distributed.all_gather_object(shares, samples)
-        names = ", ".join(sorted({name for share in shares for name in share}))
-        return (
-            f"the {what} is not finite at step {self.trainer.global_step}, on a batch of: {names}. The last checkpoint "
-            "is from before. Look at these images first; then try a lower optim.lr, or trainer.precision=32"
-        )
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
-        """Score every object by the protocols that fit the training prompts."""
-        self._scores.extend(score_batch(self.model, batch, self.protocols))
+        """Score every object by each protocol."""
+        self._rows.append(score_batch({"": self.model}, batch, self.protocols, self.metrics))
 
     def on_validation_epoch_end(self) -> None:
-        """Means over all objects of all devices.
+        """Log the means over all objects of all devices.
 
         Raises:
             InputError: If there are none to choose the best checkpoint by.
         """
-        scores = gather_scores(self._scores)
-        self._scores = []
-        means = mean_scores(scores)
+        means = mean_scores(gather_rows(self._rows), self.metrics, list(self.protocols))
+        self._rows = []
         if not means:
             raise InputError(
                 "no validation image has an object as large as loader.min_area asks (in pixels of the model's input): "
                 "lower it, raise model.image_size, look at more images (loader.max_val_images=null), or give "
                 "validation images with larger objects"
             )
-        for prompt, values in means.items():
-            self.log(f"val/iou_{prompt}", values["iou"])
-            self.log(f"val/dice_{prompt}", values["dice"])
-        self.log("val/iou", sum(values["iou"] for values in means.values()) / len(means), prog_bar=True)
+        several = self.trainer.world_size > 1  # they all have the same numbers, but Lightning cannot know
+        for metric in self.metrics:
+            values = {prompt: of_prompt[metric.name] for prompt, of_prompt in means.items()}
+            for prompt, value in values.items():
+                self.log(f"val/{metric.name}_{prompt}", value, sync_dist=several)
+            self.log(f"val/{metric.name}", sum(values.values()) / len(values), prog_bar=True, sync_dist=several)
+        words = (f"{name} {prompt} {value:.4f}" for prompt, of in means.items() for name, value in of.items())
+        log.info("step %d: %s", self.trainer.global_step, ", ".join(words))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what cannot be read again from elsewhere, and the record."""
@@ -197,3 +200,30 @@ class ImageTask(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Fill in what was left out from the base model this task was built around."""
         checkpoint["state_dict"] = {**self.state_dict(), **checkpoint["state_dict"]}
+
+    @torch.no_grad()
+    def pictures(self, batch: Batch) -> list[Image.Image]:
+        """See :meth:`Task.pictures`."""
+        return validation_pictures(self.model, batch.to(self.device), self.protocols, self.metrics)
+
+    def example(self, num_objects: int) -> Batch:
+        """See :meth:`Task.example`; its objects are discs of many sizes."""
+        side = self.model.preprocessing.image_size
+        generator = torch.Generator().manual_seed(num_objects)
+        center = torch.rand(num_objects, 2, 1, 1, generator=generator) * side
+        radius = torch.linspace(side / 32, side / 4, num_objects)[:, None, None]
+        rows, columns = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+        size = torch.tensor([[side, side]])
+        return Batch(
+            images=torch.randint(0, 256, (1, 3, side, side), generator=generator, dtype=torch.uint8),
+            masks=torch.hypot(rows - center[:, 0], columns - center[:, 1]) <= radius,
+            object_image=torch.zeros(num_objects, dtype=torch.long),
+            valid_size=size,
+            original_size=size,
+            draws=torch.rand(num_objects, NUM_DRAWS, generator=generator),
+            ids=("an image of noise",),
+        )
+
+
+def _sum_terms(parts: Sequence[LossTerms]) -> LossTerms:
+    return LossTerms(*(torch.stack(values).sum() for values in zip(*parts, strict=True)))

@@ -1,1 +1,1 @@
-"""Which parameters of a model train, and how fast."""
+"""Trainable parameters: freezing, adapters, learning rates."""

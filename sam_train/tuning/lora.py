@@ -45,7 +45,7 @@ def add_lora(
         shapes = sorted({re.sub(r"\d+", "*", name) for name in linear})
         raise InputError(
             f"tuning.targets={targets!r} matches no linear layer of the image encoder, or of its last blocks. "
-            f"Layers: {', '.join(shapes)}; names for sets of them: {', '.join(TARGETS)}"
+            f"Layers: {', '.join(shapes)}; or give one of {', '.join(TARGETS)}"
         )
     config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=matched)  # pyright: ignore[reportArgumentType]
     inject_adapter_in_model(config, encoder)

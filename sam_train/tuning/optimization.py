@@ -36,11 +36,14 @@ class Optimization:
 
     def __post_init__(self) -> None:
         if self.lr <= 0 or self.weight_decay < 0:
-            raise InputError(f"optim.lr={self.lr}, weight_decay={self.weight_decay}: above 0, and at least 0")
+            raise InputError(
+                f"optim.lr={self.lr}, optim.weight_decay={self.weight_decay}: the rate must be above 0, and weight "
+                "decay at least 0"
+            )
         if not 0 < self.layer_decay <= 1:
-            raise InputError(f"optim.layer_decay={self.layer_decay}: above 0 and at most 1")
+            raise InputError(f"optim.layer_decay={self.layer_decay}: it must be above 0 and at most 1")
         if not 0 <= self.warmup < 1:
-            raise InputError(f"optim.warmup={self.warmup}: a fraction of all steps, from 0 to below 1")
+            raise InputError(f"optim.warmup={self.warmup}: it is a fraction of all steps, at least 0 and below 1")
 
     def optimizer(self, model: PromptableModel) -> torch.optim.AdamW:
         """Return AdamW over the trainable parameters, in groups of equal rate and decay.
@@ -69,7 +72,16 @@ class Optimization:
         return {id(parameter): depth for depth, group in enumerate(reversed(groups)) for parameter in group}
 
     def schedule(self, optimizer: torch.optim.Optimizer, num_steps: int) -> LambdaLR:
-        """Return a linear warm-up followed by a cosine down to ``final_lr``."""
+        """Return a linear warm-up followed by a cosine down to ``final_lr``, where the rate then stays.
+
+        Torch's LinearLR, CosineAnnealingLR and SequentialLR cannot say this: the cosine ends at one absolute rate for
+        all groups, so that layer decay would fade on the way down, and rises again after its last step.
+
+        Args:
+            optimizer: What :meth:`optimizer` returned.
+            num_steps: Horizon: the number of steps from the start of the warm-up to the end of the cosine. A run that
+                is resumed with more steps keeps the horizon it began with; another one would make the rate jump.
+        """
         num_warmup = round(self.warmup * num_steps)
 
         def factor(step: int) -> float:

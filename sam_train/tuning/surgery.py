@@ -1,4 +1,4 @@
-"""What trains: surgery on a model whose weights are loaded."""
+"""Choosing what trains: surgery on a model whose weights are loaded."""
 
 from __future__ import annotations
 
@@ -24,16 +24,18 @@ class Tuning:
     """How much of a model trains. The mask decoder always does.
 
     Attributes:
-        encoder: The image encoder stays as it is (``frozen``), learns low-rank adapters (``lora``) or trains ``full``.
-        last_blocks: Only this many blocks of the image encoder and what follows them train; what is before them costs
-            its forward pass and keeps nothing for a backward one.
-        checkpoint_activations: Compute each block of the image encoder once more in the backward pass instead of
-            keeping what happened inside: the same gradients for less memory and more time.
-        prompt_encoder: Whether the prompt encoder trains too.
-        targets: Of LoRA: ``attention``, ``linear``, or a regular expression on module names of the image encoder.
-        rank: Of LoRA.
-        alpha: Of LoRA: adapters are scaled by alpha / rank. None for twice the rank.
-        dropout: Of LoRA.
+        encoder: Whether the image encoder stays as it is (``frozen``), learns low-rank adapters (``lora``) or trains as
+            a whole (``full``).
+        last_blocks: Number of last blocks of the image encoder that train, with the neck after them; earlier blocks
+            cost their forward pass and keep nothing for the backward pass. None for all blocks.
+        checkpoint_activations: Run each block of the image encoder again in the backward pass instead of keeping its
+            activations: the same gradients with less memory, in more time.
+        prompt_encoder: Whether the prompt encoder trains, too.
+        targets: Layers that get LoRA: ``attention``, ``linear``, or a regular expression that whole module names of the
+            image encoder match.
+        rank: Rank of LoRA.
+        alpha: LoRA is scaled by alpha / rank. None for twice the rank.
+        dropout: Dropout of LoRA's input.
     """
 
     encoder: Mode = "frozen"
@@ -47,21 +49,24 @@ class Tuning:
 
     def __post_init__(self) -> None:
         if self.encoder not in ("frozen", "lora", "full"):
-            raise InputError(f"tuning.encoder={self.encoder!r}, possible are frozen, lora and full")
+            raise InputError(f"tuning.encoder={self.encoder!r}: use frozen, lora or full")
         if self.last_blocks is not None and self.encoder == "frozen":
             raise InputError(
-                f"tuning.last_blocks={self.last_blocks}: with a frozen encoder none trains; try tuning=lora"
+                f"tuning.last_blocks={self.last_blocks}: no block of a frozen encoder trains; try tuning=lora"
             )
         if self.rank < 1 or not 0 <= self.dropout < 1:
-            raise InputError(f"tuning.rank={self.rank}, dropout={self.dropout}: at least 1, and from 0 to below 1")
+            raise InputError(
+                f"tuning.rank={self.rank}, tuning.dropout={self.dropout}: the rank must be at least 1, and dropout at "
+                "least 0 and below 1"
+            )
 
     def apply(self, model: PromptableModel) -> None:
-        """Freeze and adapt in place. Frozen parts are put in eval mode; see :func:`frozen_parts`.
+        """Freeze and adapt a model in place, and put frozen parts in eval mode; see :func:`frozen_parts`.
 
-        What encodes the image counts as encoder wherever it lives: SAM 2 keeps two convolutions in its decoder.
+        Layers that encode the image count as encoder wherever they are: SAM 2 keeps two convolutions in its decoder.
 
         Raises:
-            InputError: If LoRA's targets match nothing, or the encoder has fewer blocks than are to train.
+            InputError: If LoRA's targets match nothing, or the encoder has fewer than ``last_blocks`` blocks.
         """
         tuned = self._tuned_part(model.image_encoder)
         last = {id(parameter) for module in tuned for parameter in module.parameters(recurse=False)}
@@ -86,20 +91,23 @@ class Tuning:
             module.eval()
 
     def _tuned_part(self, encoder: nn.Module) -> list[nn.Module]:
-        """The encoder's modules from its first block that trains to its end; all of them without ``last_blocks``."""
+        """Return the encoder's modules from its first trainable block on; all modules without ``last_blocks``."""
         modules, blocks = list(encoder.modules()), encoder_blocks(encoder)
         if self.last_blocks is None:
             return modules
         if not 1 <= self.last_blocks <= len(blocks):
-            raise InputError(f"tuning.last_blocks={self.last_blocks}: the image encoder has {len(blocks)} blocks")
+            raise InputError(
+                f"tuning.last_blocks={self.last_blocks}: the image encoder has {len(blocks)} blocks, so use 1 to "
+                f"{len(blocks)}"
+            )
         return modules[modules.index(blocks[-self.last_blocks]) :]
 
 
 def frozen_parts(model: nn.Module) -> list[nn.Module]:
-    """The largest modules in which nothing trains: they belong in eval mode at all times.
+    """Return the largest modules in which nothing trains: they stay in eval mode at all times.
 
-    With adapters in an encoder these are the layers between them, so that batch norms keep their statistics. A module
-    without any state, such as a dropout, belongs to what surrounds it.
+    In an encoder with adapters these are the layers between adapters, so that batch norms keep their statistics. A
+    module without any state, such as a dropout, belongs to the module around it.
     """
     if not any(parameter.requires_grad for parameter in model.parameters()):
         return [model] if model.state_dict() else []
@@ -107,7 +115,7 @@ def frozen_parts(model: nn.Module) -> list[nn.Module]:
 
 
 def trained_table(model: PromptableModel) -> Table:
-    """What trains and how much of it, part by part, with the layers that adapters were put on; for a terminal."""
+    """Return a table of trainable parameters, part by part, with the layers that got adapters; for a terminal."""
     unused_shapes = dict(model.unused_shapes)
     idle = {id(value) for name, value in model.named_parameters() if name in unused_shapes and not value.requires_grad}
     num_unused = sum(math.prod(shape) for shape in unused_shapes.values())
@@ -130,7 +138,7 @@ def trained_table(model: PromptableModel) -> Table:
 
 
 def _alike(layers: Mapping[str, nn.Module]) -> dict[str, list[nn.Module]]:
-    """Layers of the same name in different blocks."""
+    """Group layers that have the same name in different blocks."""
     kinds: dict[str, list[nn.Module]] = {}
     for name, layer in layers.items():
         kinds.setdefault(re.sub(r"(?<=\.)\d+(?=\.)", "*", name), []).append(layer)

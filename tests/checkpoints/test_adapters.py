@@ -1,4 +1,4 @@
-"""Adapters saved by themselves and put back by PEFT on a model of ``transformers`` compute what ours do."""
+"""Adapters that were saved alone compute the same when PEFT loads them onto a model of ``transformers``."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ from tests.checkpoints.tiny import CONFIG, SAM2_CONFIG, build
 
 @torch.no_grad()
 def tuned(model, targets="attention"):
-    """As after training: every weight that trains has moved."""
+    """The model as after training: every trainable parameter has changed."""
     Tuning("lora", targets=targets, rank=3, alpha=5).apply(model)
     generator = torch.Generator().manual_seed(1)
     for value in model.parameters():
@@ -28,7 +28,7 @@ def tuned(model, targets="attention"):
 @pytest.mark.parametrize("targets", ["attention", "linear"])
 @pytest.mark.parametrize(("config", "opens"), [(CONFIG, SamModel), (SAM2_CONFIG, Sam2Model)], ids=["SAM", "SAM 2"])
 @torch.no_grad()
-def test_peft_puts_them_on_the_base_in_transformers(config, opens, targets, tmp_path):
+def test_peft_loads_the_adapters_onto_the_base_in_transformers(config, opens, targets, tmp_path):
     model = build(config)
     save_checkpoint(model, tmp_path / "base", "huggingface")
     save_adapters(tuned(model, targets), tmp_path / "adapters")
@@ -42,7 +42,7 @@ def test_peft_puts_them_on_the_base_in_transformers(config, opens, targets, tmp_
     torch.testing.assert_close(ours.iou, expected.iou_scores[0], rtol=1e-4, atol=1e-4)
 
 
-def test_without_adapters_or_a_model_to_put_them_on_it_says_so(tmp_path):
+def test_a_model_without_adapters_or_without_a_peer_in_transformers_is_refused(tmp_path):
     with pytest.raises(InputError, match="not tuned with LoRA"):
         save_adapters(build(), tmp_path / "none")
     with pytest.raises(InputError, match="no such model"):
@@ -50,8 +50,8 @@ def test_without_adapters_or_a_model_to_put_them_on_it_says_so(tmp_path):
     assert not (tmp_path / "none").exists()
 
 
-def test_a_folder_never_holds_a_whole_model_and_adapters_for_it(tmp_path):
-    """``transformers`` would load both, and the adapters would count twice."""
+def test_a_model_and_its_adapters_are_never_saved_into_one_folder(tmp_path):
+    """``transformers`` would load both, so that the adapters would count twice."""
     model = build()
     save_checkpoint(model, tmp_path / "whole", "huggingface")
     adapted = tuned(build())

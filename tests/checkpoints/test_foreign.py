@@ -1,4 +1,4 @@
-"""Checkpoints of other programs: weights are read whatever is beside them; what is no whole model is called by name."""
+"""Checkpoints of other programs are read without running their code; files without a whole model are recognized."""
 
 import argparse
 import builtins
@@ -29,7 +29,7 @@ def prefixed(prefix: str) -> dict[str, torch.Tensor]:
 
 
 def wrapped(word: str) -> dict[str, torch.Tensor]:
-    """As if every direct child of the model was wrapped."""
+    """Weights with every direct child of the model wrapped."""
     return {name.replace(".", f".{word}.", 1): tensor for name, tensor in STATE.items()}
 
 
@@ -78,20 +78,20 @@ LAYOUTS = {
 
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
 @pytest.mark.parametrize("content", [*LAYOUTS.values(), *({"model": STATE, **more} for more in BESIDE.values())])
-def test_weights_are_read_whatever_lies_beside_them(content, zipped, tmp_path):
+def test_weights_are_read_whatever_else_is_in_the_file(content, zipped, tmp_path):
     torch.save(content, tmp_path / "file.pth", _use_new_zipfile_serialization=zipped)
     assert same_weights(loaded(tmp_path / "file.pth"), build())
 
 
 @pytest.mark.parametrize("config", [CONFIG, SAM2_CONFIG], ids=["SAM", "SAM 2"])
 @pytest.mark.parametrize("wrap", [lambda model: model, nn.DataParallel, lambda model: {"epoch": 3, "net": model}])
-def test_a_whole_pickled_model_is_read_without_its_classes(config, wrap, tmp_path):
+def test_a_whole_pickled_model_is_read_without_importing_its_classes(config, wrap, tmp_path):
     torch.save(wrap(build(config)), tmp_path / "model.pth")
     assert same_weights(loaded(tmp_path / "model.pth", config), build(config))
 
 
 class Running:
-    """What its pickle asks for is the call of a function."""
+    """An object whose pickle calls a function."""
 
     def __init__(self, function, *arguments) -> None:
         self.call = function, arguments
@@ -101,7 +101,7 @@ class Running:
 
 
 @pytest.mark.parametrize("call", [(builtins.exec, "open({!r}, 'w')"), (Path.touch, "{}"), (eval, "open({!r}, 'w')")])
-def test_nothing_that_a_file_asks_for_runs(call, tmp_path):
+def test_no_code_of_a_file_runs(call, tmp_path):
     function, argument = call
     traces = tmp_path / "it_ran"
     torch.save({"model": STATE, "odd": Running(function, argument.format(str(traces)))}, tmp_path / "file.pth")
@@ -110,7 +110,7 @@ def test_nothing_that_a_file_asks_for_runs(call, tmp_path):
     assert not traces.exists()
 
 
-def test_a_file_that_reaches_into_the_system_is_refused_without_a_way_around(tmp_path):
+def test_a_file_that_calls_the_system_is_refused_without_a_workaround(tmp_path):
     torch.save({"model": STATE, "odd": Running(os.system, f"touch {tmp_path}/it_ran")}, tmp_path / "file.pth")
     with pytest.raises(InputError, match=r"posix\.system.*ask for the weights as safetensors") as caught:
         loaded(tmp_path / "file.pth")
@@ -118,8 +118,8 @@ def test_a_file_that_reaches_into_the_system_is_refused_without_a_way_around(tmp
     assert not (tmp_path / "it_ran").exists()
 
 
-def test_where_only_plain_values_may_be_the_advice_of_the_refusal_works(tmp_path):
-    """A run's own checkpoint, say."""
+def test_where_only_plain_values_are_allowed_the_advice_of_the_refusal_works(tmp_path):
+    """Checkpoints of our own runs are read in this way."""
     file = tmp_path / "file.pth"
     torch.save({"model": build(), "args": argparse.Namespace()}, file)
     with pytest.raises(InputError, match=r"torch\.save\(model\.state_dict\(\), new_path\)"):
@@ -129,7 +129,7 @@ def test_where_only_plain_values_may_be_the_advice_of_the_refusal_works(tmp_path
     assert same_weights(loaded(tmp_path / "new.pth"), build())
 
 
-def test_names_that_the_model_itself_has_are_no_wrappers(tmp_path):
+def test_parts_of_the_model_s_own_names_are_not_taken_for_wrappers(tmp_path):
     model = build()
     model.image_encoder.neck.register_module("module", nn.Linear(2, 2))
     torch.save({f"module.{name}": tensor for name, tensor in model.state_dict().items()}, tmp_path / "file.pth")
@@ -153,14 +153,14 @@ def deep():
 
 
 @pytest.mark.parametrize("content", [cyclic, deep])
-def test_dictionaries_without_end_are_refused(content, tmp_path):
+def test_endlessly_nested_dictionaries_are_refused(content, tmp_path):
     torch.save(content(), tmp_path / "file.pth")
     with pytest.raises(InputError, match=r"file\.pth: dictionaries within each other without end"):
         loaded(tmp_path / "file.pth")
 
 
-def test_sam_hq_is_called_by_name(tmp_path):
-    """Of lkeab/hq-sam and of transformers."""
+def test_sam_hq_is_recognized(tmp_path):
+    """Under its names in lkeab/hq-sam and in ``transformers``."""
     for name in ("mask_decoder.hf_token.weight", "mask_decoder.hq_token.weight"):
         torch.save({**STATE, name: torch.zeros(1, 32)}, tmp_path / "sam_hq_vit_b.pth")
         with pytest.raises(InputError, match=r"SAM-HQ.* give the official weights of that size instead"):
@@ -179,7 +179,7 @@ def tuned(seed=2) -> nn.Module:
 
 
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing")  # PEFT's own use of transformers
-def test_a_folder_of_peft_is_called_by_name_and_its_advice_works(tmp_path):
+def test_a_peft_folder_is_recognized_and_the_advice_works(tmp_path):
     save_checkpoint(build(), tmp_path / "base", "huggingface")
     adapted = tuned().eval()
     save_adapters(adapted, tmp_path / "adapters")
@@ -195,7 +195,7 @@ def test_a_folder_of_peft_is_called_by_name_and_its_advice_works(tmp_path):
         torch.testing.assert_close(merged.encode_image(images).embedding, embedding, atol=1e-5, rtol=1e-5)
 
 
-def test_adapters_alone_and_adapters_beside_weights_are_called_by_name(tmp_path):
+def test_adapters_with_and_without_their_model_are_recognized(tmp_path):
     save_adapters(tuned(), tmp_path / "adapters")
     with pytest.raises(InputError, match="LoRA adapters without the model that they belong to"):
         loaded(tmp_path / "adapters" / "adapter_model.safetensors")
@@ -215,14 +215,14 @@ def save_base(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("prefix", ["", "mask_decoder.", "model.mask_decoder."])
-def test_a_decoder_alone_is_called_by_name(prefix, tmp_path):
+def test_a_file_of_a_mask_decoder_alone_is_recognized(prefix, tmp_path):
     decoder = {prefix + name: tensor for name, tensor in build().mask_decoder.state_dict().items()}
     torch.save(decoder, tmp_path / "decoder.pth")
     with pytest.raises(InputError, match=r"a mask decoder without an image encoder.* whole\.update"):
         loaded(tmp_path / "decoder.pth")
 
 
-def test_the_advice_about_a_decoder_alone_works(tmp_path):
+def test_the_advice_for_a_mask_decoder_alone_works(tmp_path):
     save_checkpoint(build(), tmp_path / "base.pth")
     other = build(seed=3)
     decoder = {name: tensor for name, tensor in other.state_dict().items() if name.startswith("mask_decoder.")}

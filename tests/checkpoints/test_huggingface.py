@@ -1,4 +1,4 @@
-"""What is saved for ``transformers`` is what ``transformers`` itself would have saved, and computes the same."""
+"""A SAM saved for ``transformers`` equals what ``transformers`` itself saves, and computes the same."""
 
 import json
 
@@ -15,13 +15,13 @@ from tests.checkpoints.tiny import CONFIG, at_size, build, randomize, same_weigh
 from tests.parity.preprocess import preprocess_image
 from tests.parity.reference import ROOT, needs_reference
 
-# What transformers writes of itself, of its training and of what it derives from the rest.
+# Entries of transformers about itself, about training and derived from other entries.
 TRANSFORMERS_OWN = {"transformers_version", "initializer_range", "tie_word_embeddings", "image_embedding_size", "scale"}
 
 
 @needs_reference
 @pytest.mark.parametrize("preset", ["sam_vit_b", "sam_vit_l", "sam_vit_h"])
-def test_every_official_name_becomes_the_one_the_fixtures_found(preset):
+def test_every_official_name_is_converted_as_in_the_fixtures(preset):
     expected = json.loads((ROOT / preset / "hf_key_map.json").read_text())["map"]
     with torch.device("meta"):
         renames = layout_of(build_model(preset)).renames
@@ -31,7 +31,7 @@ def test_every_official_name_becomes_the_one_the_fixtures_found(preset):
 
 
 @pytest.mark.parametrize("preset", ["sam_nano", "sam_vit_b", "sam_vit_l", "sam_vit_h", "slimsam_77_uniform"])
-def test_names_and_shapes_are_those_of_the_model_transformers_builds_from_our_config(preset):
+def test_transformers_builds_a_model_of_these_names_and_shapes_from_our_config(preset):
     with torch.device("meta"):
         ours = build_model(preset)
         theirs = SamModel(SamConfig(**layout_of(ours).config)).state_dict()
@@ -52,7 +52,7 @@ def saved_by_both(model, tmp_path):
 
 
 @pytest.mark.parametrize("config", [CONFIG, at_size(64)], ids=["native", "resized"])
-def test_our_folder_is_the_one_transformers_writes(config, tmp_path):
+def test_our_folder_equals_the_folder_that_transformers_writes(config, tmp_path):
     _, ours, theirs = saved_by_both(build(config), tmp_path)
     with safe_open(ours / "model.safetensors", "pt") as a, safe_open(theirs / "model.safetensors", "pt") as b:
         assert set(a.keys()) == set(b.keys())
@@ -71,7 +71,7 @@ def test_our_folder_is_the_one_transformers_writes(config, tmp_path):
     assert written[0]["dtype"] == written[1]["dtype"] == "float32"
 
 
-def test_a_folder_that_transformers_wrote_is_read(tmp_path):
+def test_a_folder_written_by_transformers_is_read(tmp_path):
     model = build()
     _, _, theirs = saved_by_both(model, tmp_path)
     loaded = build(seed=1)
@@ -106,14 +106,14 @@ def test_the_saved_processor_prepares_images_and_boxes_as_the_model_was_trained(
         image.permute(1, 2, 0).numpy(), input_boxes=[[box]], return_tensors="pt"
     )
     prepared = preprocess_image(image, model.preprocessing)
-    # torchvision's 8-bit kernel rounds some pixels by one, which is 1 / (255 * 0.224) after normalisation.
+    # torchvision's 8-bit kernel rounds some pixels by one, which is 1 / (255 * 0.224) after normalization.
     torch.testing.assert_close(inputs["pixel_values"], prepared, atol=0.018, rtol=0)
     corners = model.preprocessing.scale_points(torch.tensor(box).view(2, 2), size)
     torch.testing.assert_close(inputs["input_boxes"].view(2, 2).float(), corners)
 
 
 @pytest.mark.parametrize("stores_copies", [False, True])
-def test_rows_of_a_stacked_table_go_there_and_back(stores_copies):
+def test_rows_of_a_stacked_table_are_converted_both_ways(stores_copies):
     renames = {"points.{}.weight": "table.weight[{}]", "pe.matrix": ("one.matrix", "two.matrix")}
     state = {f"points.{row}.weight": torch.full((1, 3), float(row)) for row in (1, 0, 2)}
     state["pe.matrix"] = torch.ones(2)
@@ -126,7 +126,7 @@ def test_rows_of_a_stacked_table_go_there_and_back(stores_copies):
         assert all(torch.equal(back[name], state[name]) for name in state)
 
 
-def test_weights_that_transformers_trained_arrive_in_our_model(tmp_path):
+def test_weights_trained_by_transformers_are_loaded_under_the_right_names(tmp_path):
     theirs = SamModel(SamConfig(**layout_of(build()).config))
     randomize(theirs, seed=3)
     theirs.save_pretrained(tmp_path)

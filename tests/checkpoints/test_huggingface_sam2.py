@@ -1,4 +1,4 @@
-"""SAM 2 for ``transformers``: whole for ``Sam2VideoModel``, its image part for ``Sam2Model``."""
+"""A SAM 2 saved for ``transformers`` opens as ``Sam2VideoModel``, and its image part as ``Sam2Model``."""
 
 import json
 from dataclasses import replace
@@ -34,7 +34,7 @@ def names_in(folder) -> set[str]:
 
 
 @pytest.mark.parametrize("preset", [preset for preset in PRESETS if "_hiera_" in preset])
-def test_names_and_shapes_are_those_of_the_models_transformers_builds_from_our_configs(preset):
+def test_transformers_builds_models_of_these_names_and_shapes_from_our_configs(preset):
     with torch.device("meta"):
         ours = build_model(preset)
         layout, unused = layout_of(ours), dict(ours.unused_shapes)
@@ -53,7 +53,7 @@ def test_names_and_shapes_are_those_of_the_models_transformers_builds_from_our_c
 @pytest.mark.parametrize("image_size", [64, 128])
 @pytest.mark.parametrize("multimask", [True, False])
 @torch.no_grad()
-def test_both_of_transformers_models_compute_the_same_from_our_folder(config, image_size, multimask, tmp_path):
+def test_both_models_of_transformers_compute_the_same_from_our_folder(config, image_size, multimask, tmp_path):
     ours = build(at_size(image_size, config))
     save_checkpoint(ours, tmp_path, "huggingface")
     image, info = Sam2Model.from_pretrained(tmp_path, output_loading_info=True)
@@ -72,7 +72,7 @@ def test_both_of_transformers_models_compute_the_same_from_our_folder(config, im
 
 
 def decoded(video, images, boxes, multimask) -> tuple[torch.Tensor, torch.Tensor]:
-    """One image through the parts of a video model, which has no forward for images."""
+    """Masks and IoU of one image from the parts of a video model, which has no forward for images."""
     *finer, embedding = video.get_image_embeddings(images)
     sparse, dense = video.prompt_encoder(None, None, boxes[None], None)
     position = video.get_image_wide_positional_embeddings()
@@ -80,7 +80,7 @@ def decoded(video, images, boxes, multimask) -> tuple[torch.Tensor, torch.Tensor
 
 
 @VERSIONS
-def test_the_memory_s_weights_arrive_under_the_names_transformers_has_for_them(config, tmp_path):
+def test_memory_weights_have_the_names_of_transformers(config, tmp_path):
     ours = build(config)
     save_checkpoint(ours, tmp_path, "huggingface")
     theirs = Sam2VideoModel.from_pretrained(tmp_path).state_dict()
@@ -90,7 +90,7 @@ def test_the_memory_s_weights_arrive_under_the_names_transformers_has_for_them(c
 
 
 @VERSIONS
-def test_what_transformers_trained_comes_back_and_is_saved_as_it_would(config, tmp_path):
+def test_weights_trained_by_transformers_are_loaded_and_saved_again_unchanged(config, tmp_path):
     model = build(config)
     theirs = Sam2VideoModel(Sam2VideoConfig(**layout_of(model).config))
     randomize(theirs, seed=3)
@@ -108,8 +108,8 @@ def test_what_transformers_trained_comes_back_and_is_saved_as_it_would(config, t
     assert loaded == Sam2VideoConfig.from_pretrained(tmp_path / "theirs").to_dict()
 
 
-def test_an_image_model_without_memory_is_read_and_stays_one(tmp_path):
-    """The memory that was there before belonged to other weights."""
+def test_an_image_model_without_memory_is_loaded_and_saved_as_one(tmp_path):
+    """The model's former memory weights are zeroed: they belonged to other weights."""
     saved, loaded = without_memory(), build(seed=1, config=SAM2_CONFIG)
     theirs = Sam2Model(Sam2Config(**layout_of(saved).image_config))
     randomize(theirs, seed=3)
@@ -127,7 +127,7 @@ def test_an_image_model_without_memory_is_read_and_stays_one(tmp_path):
 
 @pytest.mark.parametrize("multimask", [True, False])
 @torch.no_grad()
-def test_a_model_that_never_had_a_memory_is_an_image_model_there(multimask, tmp_path):
+def test_a_model_without_memory_is_an_image_model_in_transformers(multimask, tmp_path):
     ours = build(IMAGES_ONLY)
     save_checkpoint(ours, tmp_path, "huggingface")
     assert {file.name for file in tmp_path.iterdir()} == {
@@ -149,7 +149,7 @@ def test_a_model_that_never_had_a_memory_is_an_image_model_there(multimask, tmp_
     assert same_weights(loaded, ours)
 
 
-def test_what_transformers_builds_from_sam2_nano_has_its_names_and_shapes():
+def test_transformers_builds_sam2_nano_with_these_names_and_shapes():
     with torch.device("meta"):
         ours = build_model("sam2_nano")
         layout = layout_of(ours)
@@ -161,7 +161,7 @@ def test_what_transformers_builds_from_sam2_nano_has_its_names_and_shapes():
     }
 
 
-def test_part_of_a_memory_is_refused(tmp_path):
+def test_an_incomplete_memory_is_refused(tmp_path):
     state = build(SAM2_CONFIG).state_dict()
     del state["no_obj_ptr"]
     torch.save({"model": state}, tmp_path / "odd.pth")
@@ -181,7 +181,7 @@ def test_a_folder_saved_at_one_input_size_loads_at_another(tmp_path):
     [{"window_sizes": (8, 4, 14, 2)}, {"global_blocks": (3,)}, {"num_heads": 2}],
     ids=lambda change: next(iter(change)),
 )
-def test_what_no_shape_shows_is_compared(change, tmp_path):
+def test_sizes_that_no_shape_shows_are_compared(change, tmp_path):
     other = replace(SAM2_CONFIG, encoder=replace(SAM2_CONFIG.encoder, **change))
     save_checkpoint(build(other), tmp_path, "huggingface")
     with pytest.raises(InputError, match=r"vision_config\.backbone_config\.\w+ is .* in config.json, .* in the model"):
@@ -198,15 +198,15 @@ def test_the_saved_processor_prepares_images_and_boxes_as_the_model_was_trained(
         image.permute(1, 2, 0).numpy(), input_boxes=[[box]], return_tensors="pt"
     )
     prepared = preprocess_image(image, model.preprocessing)
-    # torchvision's 8-bit kernel rounds some pixels by one, which is 1 / (255 * 0.224) after normalisation.
+    # torchvision's 8-bit kernel rounds some pixels by one, which is 1 / (255 * 0.224) after normalization.
     torch.testing.assert_close(inputs["pixel_values"], prepared, atol=0.018, rtol=0)
     corners = model.preprocessing.scale_points(torch.tensor(box).view(2, 2), (90, 120))
     torch.testing.assert_close(inputs["input_boxes"].view(2, 2).float(), corners)
 
 
 @pytest.mark.parametrize("preset", [preset for preset in PRESETS if "_hiera_" in preset])
-def test_configs_as_transformers_own_conversion_writes_them_fit(preset):
-    """It gives the heads of each stage, and leaves the nested number that nothing reads at its default."""
+def test_configs_written_by_the_conversion_script_of_transformers_fit(preset):
+    """They give the heads of each stage and leave ``num_attention_heads``, which nothing reads, at its default."""
     with torch.device("meta"):
         ours = layout_of(build_model(preset)).config
     theirs = Sam2VideoConfig(**ours).to_dict()

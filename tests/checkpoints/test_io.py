@@ -1,4 +1,4 @@
-"""Weights go out and come back unchanged; what does not fit is refused whole, and in words."""
+"""Weights are saved and loaded unchanged; weights that do not fit are refused with a report."""
 
 from dataclasses import replace
 from functools import cache
@@ -23,7 +23,7 @@ def meta_model(preset):
 
 
 def filled(preset, seed):
-    """A preset with values that tell its tensors apart, without the seconds that its initialisation takes."""
+    """A preset whose tensors all have different values; random initialization would take seconds."""
     with torch.device("meta"):
         model = build_model(preset).to_empty(device="cpu")
     generator = torch.Generator().manual_seed(seed)
@@ -50,7 +50,7 @@ def test_save_then_load_is_identity(preset, format_, tmp_path):
 
 
 @pytest.mark.parametrize("preset", [name for name in PRESETS if layout_of(meta_model(name))])
-def test_renaming_there_and_back_loses_no_name_and_no_shape(preset):
+def test_renaming_both_ways_loses_no_name_and_no_shape(preset):
     model = meta_model(preset)
     state, layout = model.state_dict(), layout_of(model)
     converted = to_huggingface(state, layout.renames, layout.stores_copies)
@@ -76,7 +76,7 @@ def test_a_loaded_model_keeps_its_dtype(config, in_file, in_model, format_, tmp_
 
 @pytest.mark.parametrize("format_", FORMATS)
 @pytest.mark.parametrize("image_size", [64, 160])
-def test_at_another_input_size_too_save_then_load_changes_no_output(image_size, format_, tmp_path):
+def test_saving_and_loading_at_another_input_size_changes_no_output(image_size, format_, tmp_path):
     saved, loaded = build(at_size(image_size)), build(at_size(image_size), seed=1)
     images = torch.randn(1, 3, image_size, image_size)
     save_checkpoint(saved, tmp_path / "out", format_)
@@ -87,7 +87,7 @@ def test_at_another_input_size_too_save_then_load_changes_no_output(image_size, 
     load_checkpoint(build(at_size(image_size), seed=2), tmp_path / "again")
 
 
-def test_tables_of_the_own_size_load_again_after_those_of_the_input(tmp_path):
+def test_position_tables_of_the_preset_s_size_load_after_resized_ones(tmp_path):
     model = build(at_size(64))
     save_checkpoint(model, tmp_path / "resized", "huggingface")
     save_checkpoint(build(seed=1), tmp_path / "native.pth")
@@ -96,7 +96,7 @@ def test_tables_of_the_own_size_load_again_after_those_of_the_input(tmp_path):
     assert same_weights(model, build(at_size(64), seed=1))
 
 
-def test_position_tables_of_a_third_size_are_refused_with_the_size_to_use(tmp_path):
+def test_position_tables_of_another_size_are_refused_with_the_size_to_use(tmp_path):
     save_checkpoint(build(at_size(64)), tmp_path / "out", "huggingface")
     for config in (CONFIG, at_size(160)):
         with pytest.raises(InputError, match=r"use model\.image_size=64"):
@@ -134,7 +134,7 @@ def test_the_report_names_what_is_missing_unexpected_and_misshaped(tmp_path):
 
 
 def released_file(preset, naming, without=(), folder=None):
-    """A file with the names and shapes of a release."""
+    """A file with the names and shapes of a released checkpoint."""
     model = meta_model(preset)
     state = {name: torch.zeros(()).expand(tensor.shape) for name, tensor in model.state_dict().items()}
     state = {name: tensor for name, tensor in state.items() if name not in without}
@@ -166,7 +166,7 @@ CONFUSED = [
         ("mobile_sam", "sam_vit_b", "Meta"),
     ],
 )
-def test_a_checkpoint_of_another_preset_is_named_with_the_remedy(in_file, in_model, naming, tmp_path):
+def test_a_checkpoint_of_another_preset_is_recognized(in_file, in_model, naming, tmp_path):
     file = released_file(in_file, naming, folder=tmp_path)
     with pytest.raises(InputError) as caught:
         load_checkpoint(meta_model(in_model), file)
@@ -175,7 +175,7 @@ def test_a_checkpoint_of_another_preset_is_named_with_the_remedy(in_file, in_mod
     assert len(str(caught.value).splitlines()) < 40
 
 
-def test_an_image_model_may_be_of_both_versions(tmp_path):
+def test_an_image_model_without_memory_may_belong_to_two_presets(tmp_path):
     memory = dict(meta_model("sam2.1_hiera_tiny").unused_shapes)
     file = released_file("sam2.1_hiera_tiny", "Hugging Face", memory, tmp_path)
     with pytest.raises(InputError) as caught:
@@ -184,7 +184,7 @@ def test_an_image_model_may_be_of_both_versions(tmp_path):
     assert f"the model is sam2.1_hiera_large: use {either}" in str(caught.value)
 
 
-def test_mobile_sam_is_not_in_transformers(tmp_path):
+def test_saving_mobile_sam_for_transformers_is_refused(tmp_path):
     with pytest.raises(InputError, match="transformers has no Sam with the image encoder TinyViT; use format='meta'"):
         save_checkpoint(filled("mobile_sam", 0), tmp_path / "out", "huggingface")
 
@@ -199,8 +199,8 @@ def test_a_mobile_sam_without_its_classifier_loads(tmp_path):
     assert same_weights(loaded, saved)
 
 
-def test_a_checkpoint_near_to_a_preset_is_said_to_be_so(tmp_path):
-    """As of a fine-tuning code that adds its own layers."""
+def test_a_checkpoint_similar_to_a_preset_is_described_as_such(tmp_path):
+    """Fine-tuning codes save such files when they add layers of their own."""
     save_checkpoint(build_model("sam_nano"), tmp_path / "plain.pth")
     state = torch.load(tmp_path / "plain.pth")
     state |= {f"image_encoder.blocks.{block}.adapter.weight": torch.zeros(3) for block in range(10)}
@@ -210,14 +210,14 @@ def test_a_checkpoint_near_to_a_preset_is_said_to_be_so(tmp_path):
     assert "image_encoder.blocks.0-9.adapter.weight (10 tensors)" in str(caught.value)
 
 
-def test_heads_are_compared_though_no_shape_shows_them(tmp_path):
+def test_numbers_of_heads_are_compared_although_no_shape_shows_them(tmp_path):
     save_checkpoint(build(replace(CONFIG, decoder_heads=2)), tmp_path / "out", "huggingface")
     with pytest.raises(InputError, match=r"mask_decoder_config\.num_attention_heads is 2 in config.json, 4"):
         load_checkpoint(build(), tmp_path / "out")
 
 
 @pytest.mark.parametrize("format_", FORMATS)
-def test_a_write_that_fails_leaves_the_old_checkpoint_and_no_litter(format_, tmp_path, monkeypatch):
+def test_a_failed_write_leaves_the_old_checkpoint_and_no_other_files(format_, tmp_path, monkeypatch):
     def half(state, file, **_):
         file.write_bytes(b"half") if isinstance(file, Path) else file.write(b"half")
         raise OSError("no space left on device")
@@ -233,7 +233,7 @@ def test_a_write_that_fails_leaves_the_old_checkpoint_and_no_litter(format_, tmp
     assert not list(tmp_path.rglob(".*"))
 
 
-def test_weights_with_adapters_are_refused_and_merged_ones_are_written(tmp_path):
+def test_unmerged_adapters_are_refused_and_merged_weights_are_written(tmp_path):
     plain, model = build(), build()
     model.mask_decoder.iou_token.lora_A = torch.nn.Linear(2, 2)
     with pytest.raises(InputError, match=r"iou_token.lora_A.*merged"):
@@ -244,7 +244,7 @@ def test_weights_with_adapters_are_refused_and_merged_ones_are_written(tmp_path)
     assert all(torch.equal(tensor, merged[name]) for name, tensor in plain.state_dict().items())
 
 
-def test_a_format_or_a_place_that_cannot_be_is_refused(tmp_path):
+def test_an_unknown_format_or_an_unsuitable_path_is_refused(tmp_path):
     with pytest.raises(InputError, match="expected one of meta, huggingface"):
         save_checkpoint(build(), tmp_path / "out", "onnx")
     with pytest.raises(InputError, match="is a folder"):
@@ -254,7 +254,7 @@ def test_a_format_or_a_place_that_cannot_be_is_refused(tmp_path):
         save_checkpoint(build(), tmp_path / "file", "huggingface")
 
 
-def test_a_run_s_checkpoint_is_told_from_a_model(tmp_path):
+def test_a_checkpoint_of_a_run_is_refused_with_the_export_command(tmp_path):
     torch.save({"state_dict": {}, "sam_train": {}}, tmp_path / "best.ckpt")
     with pytest.raises(InputError, match=r"a run's checkpoint.* sam-export checkpoint=.*best\.ckpt"):
         load_checkpoint(build(), tmp_path / "best.ckpt")

@@ -1,4 +1,4 @@
-"""Every form a checkpoint comes in is read; everything else is named, with what to do about it."""
+"""Checkpoints are read in all their forms; everything else is refused with a remedy."""
 
 import json
 import pickle
@@ -40,12 +40,12 @@ def prefixed(prefix):
     ],
 )
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
-def test_what_training_codes_save_is_read(content, zipped, tmp_path):
+def test_checkpoints_of_common_training_codes_are_read(content, zipped, tmp_path):
     torch.save(content, tmp_path / "file.pth", _use_new_zipfile_serialization=zipped)
     assert same_weights(loaded(tmp_path / "file.pth"), build())
 
 
-def test_safetensors_are_read_in_both_namings_whatever_the_suffix(tmp_path):
+def test_safetensors_are_read_in_both_namings_with_any_suffix(tmp_path):
     save_file(STATE, tmp_path / "meta.safetensors")
     assert same_weights(loaded(tmp_path / "meta.safetensors"), build())
     save_checkpoint(build(), tmp_path / "folder", "huggingface")
@@ -89,7 +89,7 @@ def test_an_index_that_does_not_map_tensors_to_files_is_named(weight_map, tmp_pa
         loaded(folder)
 
 
-def test_two_models_in_one_file_are_not_chosen_between(tmp_path):
+def test_two_models_in_one_file_are_refused(tmp_path):
     torch.save({"model": STATE, "ema": prefixed("module.")}, tmp_path / "file.pth")
     with pytest.raises(InputError, match=r"2 models in it, at 'model/', 'ema/'"):
         loaded(tmp_path / "file.pth")
@@ -129,26 +129,26 @@ def a_list(tmp_path):
         (other_model, "no SAM in it.*weight, bias"),
     ],
 )
-def test_a_file_that_is_no_checkpoint_is_named_with_the_remedy(content, message, tmp_path):
+def test_a_file_that_is_no_checkpoint_is_refused_with_a_remedy(content, message, tmp_path):
     (tmp_path / "file.pth").write_bytes(content(tmp_path))
     with pytest.raises(InputError, match=rf"file\.pth: .*{message}"):
         loaded(tmp_path / "file.pth")
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_weights_that_come_with_the_package_are_found_by_the_preset_s_name_and_have_a_card(name):
+def test_shipped_weights_are_found_by_name_and_have_a_model_card(name):
     model = build_model(name)
     load_checkpoint(model, name)
     assert all(tensor.isfinite().all() for tensor in model.state_dict().values())
     assert SHIPPED[name].with_suffix(".md").read_text().startswith(f"# Model card: {name}")
 
 
-def test_a_path_without_anything_is_named():
+def test_a_missing_path_is_named():
     with pytest.raises(InputError, match=r"no checkpoint at nowhere/sam\.pth: there is no such file"):
         loaded("nowhere/sam.pth")
 
 
-def test_a_folder_without_a_config_or_weights_is_named_with_what_is_in_it(tmp_path):
+def test_a_folder_without_config_or_weights_is_refused_with_its_content(tmp_path):
     torch.save(STATE, tmp_path / "sam.pth")
     with pytest.raises(InputError, match=r"has a config.json.*sam\.pth"):
         loaded(tmp_path)
@@ -163,18 +163,18 @@ def test_a_folder_without_a_config_or_weights_is_named_with_what_is_in_it(tmp_pa
 
 @pytest.fixture
 def hub_cache(tmp_path, monkeypatch):
-    """A hub that cannot be reached, and its cache."""
+    """The cache of a hub that cannot be reached."""
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     return tmp_path
 
 
-def test_a_hub_that_cannot_be_reached_says_what_to_download_and_where_to_put_it(hub_cache):
+def test_an_unreachable_hub_is_reported_with_what_to_download(hub_cache):
     with pytest.raises(InputError, match=r"someone/sam-tiny.*download config.json and model.safetensors.*one folder"):
         loaded("someone/sam-tiny")
 
 
-def test_a_repository_in_the_hub_cache_is_read_without_the_hub(hub_cache):
+def test_a_cached_repository_is_read_without_the_hub(hub_cache):
     commit = "0" * 40
     repository = hub_cache / "models--someone--sam-tiny"
     (repository / "refs").mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""SAMs and SAM 2s small enough to build, save and load in milliseconds, with weights that make every tensor matter."""
+"""SAMs and SAM 2s that are built, saved and loaded in milliseconds, with weights that all have an effect."""
 
 from dataclasses import replace
 
@@ -33,13 +33,13 @@ SAM2_CONFIG = Sam2Config(
 
 
 def at_size(image_size: int, config: SamConfig | Sam2Config = CONFIG) -> SamConfig | Sam2Config:
-    """The same weights for another input."""
+    """The config with the same weights for another input size."""
     return replace(config, preprocessing=replace(config.preprocessing, image_size=image_size))
 
 
 @torch.no_grad()
 def randomize(model: torch.nn.Module, seed: int = 0) -> None:
-    """Matrices keep the scale of what passes through; norms, biases and tables are far from their initial values."""
+    """Draw weights: matrices preserve the scale of activations; norms, biases and tables differ from their defaults."""
     generator = torch.Generator().manual_seed(seed)
     for name, tensor in model.state_dict(keep_vars=True).items():
         fan_in = tensor[0].numel() if tensor.ndim > 1 and "embed" not in name and "rel_pos" not in name else 4
@@ -55,6 +55,6 @@ def build(config: SamConfig | Sam2Config = CONFIG, seed: int = 0) -> Sam | Sam2:
 
 
 def same_weights(one: torch.nn.Module, other: torch.nn.Module) -> bool:
-    """Names, shapes, dtypes and bits."""
+    """Whether names, shapes, dtypes and bits are the same."""
     a, b = one.state_dict(), other.state_dict()
     return a.keys() == b.keys() and all(a[name].dtype == b[name].dtype and torch.equal(a[name], b[name]) for name in a)

@@ -7,7 +7,7 @@ from sam_train.structures import Sample
 
 
 class Squares(ImageSet):
-    """Image i holds i modulo 6 squares, each with its own colour, so that image and masks can be compared.
+    """Image i holds i modulo 6 squares, each with its own color, so that image and masks can be compared.
 
     Images are counted from ``first``.
     """

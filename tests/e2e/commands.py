@@ -33,7 +33,7 @@ SMALL = [
 
 
 def run(command, monkeypatch, *arguments: str) -> None:
-    """``sam-train``, ``sam-evaluate`` or ``sam-export`` with these arguments."""
+    """Run ``sam-train``, ``sam-evaluate`` or ``sam-export`` with these arguments."""
     GlobalHydra.instance().clear()
     monkeypatch.setattr(sys, "argv", [f"sam-{command}", *arguments])
     {"train": train, "evaluate": evaluate, "export": export}[command].main()
@@ -41,7 +41,9 @@ def run(command, monkeypatch, *arguments: str) -> None:
 
 def assert_report(folder: Path) -> dict:
     report = json.loads((folder / "report.json").read_text())
-    assert report.keys() == {"untuned", "tuned", "num_images", "num_objects", "num_too_small", "split"}
+    counts = {"num_images", "num_objects", "num_too_small"}
+    assert report.keys() == {"untuned", "tuned", "split", "metrics", "chosen_by", *counts}
+    assert (folder / "rows.parquet").is_file()
     for model in ("untuned", "tuned"):
         assert list(report[model]) == ["box", "point", "clicks"]
         for scores in report[model].values():

@@ -7,8 +7,8 @@ import torch
 
 from sam_train.checkpoints import load_checkpoint
 from sam_train.checkpoints.huggingface import layout_of
-from sam_train.cli.build import load_pair, trained_config
 from sam_train.models import build_model
+from sam_train.runs.run import Run
 from sam_train.tuning.lora import merged_state_dict
 from tests.e2e.commands import SMALL, run
 
@@ -27,7 +27,8 @@ def test_a_model_trains_is_evaluated_and_saved(model, tuning, tmp_path, monkeypa
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     assert report["tuned"] != report["untuned"]
     checkpoint = tmp_path / "run" / "best.ckpt"
-    untuned, tuned = load_pair(checkpoint, trained_config(checkpoint))
+    finished = Run.load(checkpoint)
+    untuned, tuned = finished.untuned(), finished.tuned()
     if tuning == "lora":
         run("export", monkeypatch, f"checkpoint={checkpoint}", "format=peft", f"path={tmp_path / 'peft'}")
         assert {path.name for path in (tmp_path / "peft").iterdir()} == {

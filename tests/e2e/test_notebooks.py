@@ -19,5 +19,5 @@ def test_a_notebook_runs(path, tmp_path, monkeypatch):
     names = {}
     for source in code:
         exec(compile(source, path.name, "exec"), names)
-    assert names["report"]["num_objects"] > 0
+    assert names["report"].num_objects > 0
     assert set(names["iou"](names["tuned"])) == {"box", "point", "clicks"}

@@ -12,7 +12,7 @@ import pytest
 import torch
 from lightning import Callback
 
-from sam_train.cli.train import cluster
+from sam_train.runs.trainer import cluster
 from tests.e2e.commands import SMALL, assert_report, run, write_squares
 
 ROOT = Path(__file__).parents[2]
@@ -44,15 +44,15 @@ def test_an_interrupted_run_resumes_in_its_folder(trained, tmp_path, monkeypatch
 @pytest.mark.parametrize(
     ("setting", "before"),
     [
-        ("trainer.max_steps=3", "trainer.max_steps=4"),
-        ("trainer.accumulate_grad_batches=2", "trainer.accumulate_grad_batches=1"),
-        ("cache=on", "cache.views=None"),
+        ("trainer.max_steps=3", "trainer.max_steps was 4, is 3"),
+        ("trainer.accumulate_grad_batches=2", "trainer.accumulate_grad_batches was 1, is 2"),
+        ("cache=on", "cache.views was None, is 1"),
     ],
 )
 def test_resuming_another_way_to_train_is_refused(setting, before, trained, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         run("train", monkeypatch, *SMALL, setting, f"resume={trained}")
-    assert f"that run had {before}, this command has" in capsys.readouterr().err
+    assert before in capsys.readouterr().err
 
 
 def test_a_finished_run_may_go_on_for_longer(tmp_path, monkeypatch):
@@ -62,7 +62,7 @@ def test_a_finished_run_may_go_on_for_longer(tmp_path, monkeypatch):
     assert_report(tmp_path)
 
 
-def test_ctrl_c_is_its_former_owners_after_a_run_that_failed(tmp_path, monkeypatch, capsys):
+def test_a_failed_run_gives_the_ctrl_c_handler_back(tmp_path, monkeypatch, capsys):
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(SystemExit):
         run("train", monkeypatch, *SMALL, "optim.lr=1e30", f"hydra.run.dir={tmp_path}")
@@ -173,3 +173,21 @@ def test_random_weights_may_have_been_others_on_another_machine(tmp_path, monkey
     longer = ["model.weights=random", "tuning=full", "trainer.max_steps=5"]
     run("train", monkeypatch, *SMALL, *longer, f"resume={tmp_path}")
     assert torch.load(path, weights_only=True)["global_step"] == 5
+
+
+class EndInValidation(Callback):
+    """The end of a job in the validation before the first step."""
+
+    def on_validation_start(self, trainer, pl_module):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_the_end_of_a_job_before_the_first_step_is_told(tmp_path, monkeypatch, capsys):
+    end = "+callbacks.end={_target_: tests.e2e.test_resume.EndInValidation}"
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with pytest.raises(SystemExit) as stopped:
+        run("train", monkeypatch, *SMALL, f"hydra.run.dir={tmp_path}", end)
+    assert stopped.value.code == 128 + signal.SIGTERM
+    expected = "stopped before the first step; nothing to go on from: give the same command again"
+    assert expected in capsys.readouterr().err
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before

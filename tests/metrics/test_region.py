@@ -4,7 +4,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sam_train.metrics.region import region_scores
+from sam_train.metrics import DICE, IOU
+from sam_train.metrics.base import MaskPairs
 
 PIXELS = st.sets(st.integers(0, 24))
 
@@ -17,11 +18,11 @@ def as_mask(pixels: set[int]) -> torch.Tensor:
 
 @given(PIXELS, PIXELS)
 def test_equals_the_definition_on_sets(predicted, truth):
-    scores = region_scores(as_mask(predicted), as_mask(truth))
+    pairs = MaskPairs(as_mask(predicted), as_mask(truth))
     union = len(predicted | truth)
-    assert abs(scores.iou.item() - (len(predicted & truth) / union if union else 1.0)) < 1e-7
+    assert abs(IOU(pairs).item() - (len(predicted & truth) / union if union else 1.0)) < 1e-7
     total = len(predicted) + len(truth)
-    assert abs(scores.dice.item() - (2 * len(predicted & truth) / total if total else 1.0)) < 1e-7
+    assert abs(DICE(pairs).item() - (2 * len(predicted & truth) / total if total else 1.0)) < 1e-7
 
 
 def test_equals_monai():
@@ -30,4 +31,4 @@ def test_equals_monai():
     generator = torch.Generator().manual_seed(0)
     predicted, truth = (torch.rand(6, 20, 30, generator=generator) > 0.7 for _ in range(2))
     expected = compute_dice(predicted[:, None].float(), truth[:, None].float())[:, 0]
-    torch.testing.assert_close(region_scores(predicted, truth).dice, expected)
+    torch.testing.assert_close(DICE(MaskPairs(predicted, truth)), expected)

@@ -1,6 +1,6 @@
-"""``python -m tests.models.compiled preset``: a compiled model against itself.
+"""Compare a compiled model with the same model in eager mode: ``python -m tests.models.compiled preset``.
 
-In a process of its own: the compiler cannot look through the checks of shapes that the tests' process has.
+This needs its own process, because the compiler cannot trace the shape checks that the test process installs.
 """
 
 import sys
@@ -16,7 +16,7 @@ OBJECT_IMAGE = torch.tensor([0, 0, 1, 1, 1, 2])
 
 
 class Masks(nn.Module):
-    """Tensors in, tensors out."""
+    """A model as a function from tensors to tensors."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ def arguments(objects: int):
 
 @torch.no_grad()
 def main(preset: str) -> None:
-    """One graph, and the same function for any number of objects."""
+    """Check that the compiled model is one graph and equals the model for several numbers of objects."""
     masks = Masks(light_model(preset).float())
     compiled = torch.compile(masks, fullgraph=True)
     for count in (3, 6):

@@ -1,4 +1,4 @@
-"""An image encoder as somebody else would write it: nothing in it is known to the package beforehand."""
+"""An image encoder as a user of the package would write it; the package does not know it."""
 
 from dataclasses import dataclass
 

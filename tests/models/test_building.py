@@ -1,4 +1,4 @@
-"""Building by name or by config, what is refused, and what importing costs."""
+"""Models are built by name or by config; impossible names and sizes are refused; importing them stays light."""
 
 import subprocess
 import sys
@@ -19,14 +19,14 @@ from sam_train.structures import Prompts
     ("typed", "meant"),
     [("sam_vitb", "sam_vit_b"), ("sam2.1_hiera_base", "sam2.1_hiera_base_plus"), ("mobilesam", "mobile_sam")],
 )
-def test_an_unknown_preset_lists_the_nearest(typed, meant):
+def test_an_unknown_preset_is_refused_with_the_nearest_names(typed, meant):
     with pytest.raises(InputError, match=f"no model '{typed}'; nearest: .*{meant}.*; all: .*sam_vit_h"):
         build_model(typed)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("image_size", [0, -64, 8, 100, 1000])
-def test_a_size_the_encoder_cannot_take_is_refused_with_those_it_can(preset, image_size):
+def test_an_unsupported_input_size_is_refused_with_the_supported_multiples(preset, image_size):
     step = 32 if preset.startswith("sam2") else 16
     with pytest.raises(InputError, match=f"image_size={image_size}: {preset} takes multiples of {step}, such as 256"):
         build_model(preset, image_size)
@@ -67,7 +67,7 @@ def test_images_of_another_size_are_refused():
         build_model("sam_nano").encode_image(torch.zeros(1, 3, 128, 128))
 
 
-def test_points_may_be_whole_numbers():
+def test_integer_points_are_scaled_as_floats():
     points = torch.tensor([[100, 200]])
     scaled = Preprocessing(1024).scale_points(points, (2048, 1500))
     assert torch.equal(scaled, Preprocessing(1024).scale_points(points.float(), (2048, 1500)))
@@ -75,7 +75,7 @@ def test_points_may_be_whole_numbers():
 
 
 def test_litemedsam_is_a_tiny_vit_without_strides():
-    """64 x 64 cells from 256 pixels, masks as fine as the input, and no classifier left over."""
+    """It has 64 x 64 cells for 256 pixels, masks as fine as the input, and no classifier."""
     config = replace(
         PRESETS["mobile_sam"],
         encoder=TinyViTConfig(patch_size=1, num_classes=0),

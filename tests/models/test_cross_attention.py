@@ -1,4 +1,4 @@
-"""Attention that leaves image tokens unprojected is the attention it stands for, however many tokens there are."""
+"""Attention without projected image tokens equals plain attention for any number of tokens."""
 
 import pytest
 import torch
@@ -7,11 +7,11 @@ from torch import Tensor
 from sam_train.models.two_way_transformer import Attention, CrossAttention
 
 DIM, HEADS, OBJECTS, PIXELS = 16, 2, 3, 20
-FEW, SOME, MANY = 4, 8, 9  # up to 4 tokens image tokens are not projected, up to 8 only where these ask
+FEW, SOME, MANY = 4, 8, 9  # image tokens as keys are unprojected up to 4 tokens, as queries up to 8
 
 
 class Counting(CrossAttention):
-    """Counts how often it went the long way."""
+    """Counts how often image tokens were projected."""
 
     num_projected = 0
 
@@ -45,7 +45,7 @@ def assert_same(actual: Tensor, expected: Tensor, inputs: list[Tensor]) -> None:
 @pytest.mark.parametrize("num_images", [1, OBJECTS])
 @pytest.mark.parametrize("num_tokens", [FEW, SOME, MANY])
 @pytest.mark.parametrize("is_guided", [False, True])
-def test_tokens_look(num_tokens, num_images, is_guided):
+def test_token_to_image(num_tokens, num_images, is_guided):
     cross = attention()
     tokens = random(OBJECTS, num_tokens, DIM)
     key, image = random(num_images, PIXELS, DIM), random(num_images, PIXELS, DIM)
@@ -60,7 +60,7 @@ def test_tokens_look(num_tokens, num_images, is_guided):
 
 @pytest.mark.parametrize("num_images", [1, OBJECTS])
 @pytest.mark.parametrize("num_tokens", [FEW, SOME, MANY])
-def test_image_looks(num_tokens, num_images):
+def test_image_to_token(num_tokens, num_images):
     cross = attention()
     tokens, key = random(OBJECTS, num_tokens, DIM), random(OBJECTS, num_tokens, DIM)
     image, query = random(num_images, PIXELS, DIM), random(num_images, PIXELS, DIM)

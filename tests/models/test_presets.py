@@ -1,4 +1,4 @@
-"""What every image model promises, whichever it is."""
+"""Laws that hold for every image model."""
 
 import json
 from functools import cache
@@ -15,13 +15,13 @@ from tests.models.zoo import alone, choose, images, light_config, light_model, m
 from tests.parity.reference import ROOT, needs_reference
 
 OBJECT_IMAGE = torch.tensor([0, 0, 1, 1, 1, 2])
-EXACT = {"atol": 1e-10, "rtol": 1e-10}  # of double precision: rounding, and nothing else
+EXACT = {"atol": 1e-10, "rtol": 1e-10}  # rounding errors of double precision
 
 HIERA_FOLDERS = {"tiny": "t", "small": "s", "base_plus": "b+", "large": "l"}
 
 
 def reference_folder(preset: str) -> str:
-    """``sam2_hiera_tiny`` is called ``sam2_hiera_t`` there."""
+    """The folder of a preset's fixtures: ``sam2_hiera_tiny`` is in ``sam2_hiera_t``."""
     family, _, size = preset.partition("_hiera_")
     return f"{family}_hiera_{HIERA_FOLDERS[size]}" if size else preset
 
@@ -36,7 +36,7 @@ def preset(request) -> str:
 
 @pytest.fixture(scope="module")
 def model(preset):
-    """With few blocks, on 64 pixels."""
+    """The preset with few blocks and an input of 64 pixels."""
     return light_model(preset)
 
 
@@ -48,7 +48,7 @@ def features(model) -> ImageFeatures:
 
 @cache
 def on_meta(preset: str, image_size: int | None = None):
-    """The whole preset, without values."""
+    """The whole preset on the meta device."""
     with torch.device("meta"):
         return build_model(preset, image_size)
 
@@ -75,19 +75,19 @@ class TestPreset:
         assert prediction.iou.shape == (5, 3)
         assert prediction.mask_tokens.shape == (5, 3, channels)
 
-    def test_weights_of_one_input_size_fit_all(self, preset):
+    def test_weights_fit_every_input_size(self, preset):
         shapes = [
             {name: tensor.shape for name, tensor in on_meta(preset, size).state_dict().items()} for size in (None, 512)
         ]
         assert shapes[0] == shapes[1]
 
-    def test_preprocessing_is_the_family_s(self, preset):
+    def test_preprocessing_belongs_to_the_model_family(self, preset):
         preprocessing = on_meta(preset, 512).preprocessing
         assert preprocessing.image_size == 512
         assert preprocessing.resize == ("square" if preset.startswith("sam2") else "longest_side")
 
-    def test_an_object_does_not_notice_the_others(self, model, features):
-        """Each alone on its image, without empty slots, has the masks it has among all."""
+    def test_objects_of_a_batch_do_not_influence_each_other(self, model, features):
+        """Every object has the same masks alone on its image, without empty slots, as together with all others."""
         prompts = mixed_prompts()
         together = decode(model, features, prompts, OBJECT_IMAGE)
         for index, image in enumerate(OBJECT_IMAGE.tolist()):
@@ -95,13 +95,13 @@ class TestPreset:
             by_itself = decode(model, own, alone(prompts, index), torch.zeros(1, dtype=torch.long))
             assert_equal(by_itself, rows(together, [index]))
 
-    def test_the_order_of_objects_is_only_an_order(self, model, features):
+    def test_permuting_objects_permutes_the_predictions(self, model, features):
         order = [3, 0, 5, 1, 4, 2, 2]
         prompts = mixed_prompts()
         together = decode(model, features, prompts, OBJECT_IMAGE)
         assert_equal(decode(model, features, choose(prompts, order), OBJECT_IMAGE[order]), rows(together, order))
 
-    def test_empty_slots_change_nothing_wherever_they_lie(self, model, features):
+    def test_empty_point_slots_change_nothing_at_any_position(self, model, features):
         prompts = mixed_prompts()
         empty = Prompts(torch.full((6, 2, 2), 9.0).double(), torch.full((6, 2), PointLabel.EMPTY))
         before = Prompts(empty.points, empty.labels, prompts.masks, prompts.has_mask)
@@ -109,18 +109,18 @@ class TestPreset:
         expected = decode(model, features, prompts, OBJECT_IMAGE)
         assert_equal(decode(model, features, padded, OBJECT_IMAGE), expected)
 
-    def test_an_image_does_not_notice_the_others(self, model, features):
+    def test_images_of_a_batch_do_not_influence_each_other(self, model, features):
         with torch.no_grad():
             second = model.encode_image(images(3)[1:2])
         assert_close(second.embedding, features.embedding[1:2], **EXACT)
         for map_, maps in zip(second.high_res, features.high_res, strict=True):
             assert_close(map_, maps[1:2], **EXACT)
 
-    def test_no_objects_have_no_masks(self, model, features):
+    def test_zero_objects_give_zero_masks(self, model, features):
         nothing = choose(mixed_prompts(), [])
         assert decode(model, features, nothing, OBJECT_IMAGE[:0]).logits.shape == (0, 3, 16, 16)
 
-    def test_three_masks_may_be_asked_for_single_objects(self, model, features):
+    def test_multimask_may_be_given_per_object(self, model, features):
         ambiguous = torch.tensor([True, False, False, True, False, True])
         prompts = mixed_prompts()
         both = decode(model, features, prompts, OBJECT_IMAGE, ambiguous)
@@ -150,11 +150,11 @@ class TestPreset:
                 assert parameter.grad is None, name
                 continue
             if name.endswith("k_proj.bias"):
-                continue  # the same number added to all scores: softmax does not see it
+                continue  # it adds the same number to all scores, which softmax ignores
             assert parameter.grad is not None, name
             assert parameter.grad.abs().max() > 1e-12, name
 
-    def test_what_images_do_not_need_is_kept_and_does_not_train_with_them(self, preset):
+    def test_unused_weights_are_kept_and_never_train_with_images(self, preset):
         model = light_model(preset)
         unused = {name for name, _ in model.unused_shapes}
         assert unused <= model.state_dict().keys()
@@ -165,7 +165,7 @@ class TestPreset:
         assert any("memory" in name for name in unused) == has_memory
         assert ("image_encoder.head.weight" in unused) == (preset == "mobile_sam")
 
-    def test_bfloat16_autocast_stays_near(self, model, features):
+    def test_bfloat16_autocast_stays_close_to_double_precision(self, model, features):
         expected = decode(model, features, mixed_prompts(), OBJECT_IMAGE)
         model.float()
         with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
@@ -177,7 +177,7 @@ class TestPreset:
 
 
 @pytest.mark.parametrize("preset", ["sam_nano", "sam2_nano"])
-def test_a_nano_has_at_most_six_million_weights_and_uses_all_of_them(preset):
+def test_nano_models_have_at_most_six_million_weights_and_use_all_of_them(preset):
     model = on_meta(preset)
     assert sum(tensor.numel() for tensor in model.state_dict().values()) < 6e6
     assert not list(model.unused_shapes)
@@ -185,7 +185,7 @@ def test_a_nano_has_at_most_six_million_weights_and_uses_all_of_them(preset):
 
 @needs_reference
 @pytest.mark.parametrize("preset", REFERENCES)
-def test_names_and_shapes_are_the_official_checkpoint_s(preset):
+def test_names_and_shapes_are_those_of_the_official_checkpoints(preset):
     keys = json.loads((ROOT / reference_folder(preset) / "keys.json").read_text())
     own = {name: tuple(tensor.shape) for name, tensor in on_meta(preset).state_dict().items()}
     assert own == {name: tuple(shape) for name, shape, _ in keys}

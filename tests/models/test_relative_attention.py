@@ -1,4 +1,4 @@
-"""Attention without a tensor of keys times queries is the attention it stands for."""
+"""Attention without a bias for each pair of query and key equals attention with it."""
 
 import pytest
 import torch
@@ -31,7 +31,7 @@ def test_value_and_gradients_are_those_of_the_plain_form(attend, sizes):
     torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-12)
 
 
-def test_the_sizes_above_split_queries_and_heads():
+def test_the_tested_sizes_split_queries_and_heads():
     scores = [count * (height * width) ** 2 for count, height, width in (SPLIT_QUERIES, SPLIT_HEADS, WHOLE)]
     assert scores[0] / SPLIT_QUERIES[0] > MAX_SCORES
     assert scores[1] > MAX_SCORES > scores[2]

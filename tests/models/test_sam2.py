@@ -1,4 +1,4 @@
-"""What SAM 2 promises beyond what every image model does."""
+"""Laws that hold for SAM 2 beyond those of every image model."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ def model():
 @torch.no_grad()
 @pytest.mark.parametrize("dynamic_multimask", [False, True])
 def test_training_mode_changes_no_prediction(model, dynamic_multimask):
-    """The official decoder drops the dynamic multimask in training mode; here it is asked for or not."""
+    """The official decoder turns dynamic multimask off in training mode; here only the argument decides."""
     predictions = []
     for training in (False, True):
         model.train(training)
@@ -31,8 +31,8 @@ def test_training_mode_changes_no_prediction(model, dynamic_multimask):
 
 
 @torch.no_grad()
-def test_features_are_the_encoder_s_and_decoding_says_that_there_is_no_memory(model):
-    """The same features serve videos, where memory takes the place of the embedding that still images have."""
+def test_the_no_memory_embedding_is_added_by_decoding_and_not_by_encoding(model):
+    """So the same features serve videos, where memory takes the place of that embedding."""
     features = model.encode_image(images(3))
     before = model.decode(features, mixed_prompts(), OBJECT_IMAGE, multimask=True)
     model.no_mem_embed.add_(1)
@@ -46,7 +46,7 @@ def test_features_are_the_encoder_s_and_decoding_says_that_there_is_no_memory(mo
 
 
 @torch.no_grad()
-def test_an_object_that_is_not_there_keeps_its_logits(model):
+def test_a_negative_object_score_changes_no_logits(model):
     features = model.encode_image(images(3))
     before = model.decode(features, mixed_prompts(), OBJECT_IMAGE, multimask=True)
     bias = model.sam_mask_decoder.pred_obj_score_head.layers[-1].bias
@@ -58,7 +58,7 @@ def test_an_object_that_is_not_there_keeps_its_logits(model):
 
 
 @torch.no_grad()
-def test_dynamic_multimask_leaves_three_masks_alone(model):
+def test_dynamic_multimask_changes_nothing_where_three_masks_are_asked_for(model):
     features = model.encode_image(images(3))
     plain, dynamic = (
         model.decode(features, mixed_prompts(), OBJECT_IMAGE, True, dynamic_multimask=dynamic)
@@ -68,8 +68,8 @@ def test_dynamic_multimask_leaves_three_masks_alone(model):
 
 
 @torch.no_grad()
-def test_prediction_leaves_unstable_masks_and_decoding_does_not(model):
-    """Random weights draw masks that a small shift of the threshold changes."""
+def test_predict_replaces_unstable_masks_and_decode_does_not(model):
+    """Masks of random weights are unstable: a small shift of the threshold changes them."""
     features = model.encode_image(images(3))
     single, three = (model.decode(features, mixed_prompts(), OBJECT_IMAGE, many) for many in (False, True))
     predicted = model.predict(features, mixed_prompts(), OBJECT_IMAGE, multimask=False)
@@ -77,11 +77,11 @@ def test_prediction_leaves_unstable_masks_and_decoding_does_not(model):
     assert not is_stable.all()
     expected = torch.where(is_stable[:, None, None, None], single.logits, three.best().logits)
     torch.testing.assert_close(predicted.logits, expected)
-    assert torch.equal(predicted.mask_tokens, single.mask_tokens)  # as official object pointers have it
+    assert torch.equal(predicted.mask_tokens, single.mask_tokens)  # as for official object pointers
 
 
 @torch.no_grad()
-def test_the_best_mask_comes_with_its_token(model):
+def test_the_best_mask_is_selected_with_its_token(model):
     prediction = model.decode(model.encode_image(images(3)), mixed_prompts(), OBJECT_IMAGE, multimask=True)
     best = prediction.best()
     for number, candidate in enumerate(prediction.iou.argmax(dim=1).tolist()):

@@ -1,4 +1,4 @@
-"""Windows are the squares of a map, in reading order."""
+"""Windows are the squares of a map in reading order."""
 
 import torch
 from hypothesis import given
@@ -10,7 +10,7 @@ sizes = {"batch": st.integers(1, 3), "height": st.integers(1, 9), "width": st.in
 
 
 @given(**sizes)
-def test_each_window_is_its_square_of_the_padded_map(batch, height, width, side):
+def test_windows_are_the_squares_of_the_padded_map(batch, height, width, side):
     x = torch.randn(batch, height, width, 2)
     padded = torch.zeros(batch, height + side, width + side, 2)
     padded[:, :height, :width] = x

@@ -1,4 +1,4 @@
-"""Every preset with few blocks and a small input, so that all of them can be run."""
+"""Every preset with few blocks and a small input, so that tests can run all of them."""
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ IMAGE_SIZE = 64
 
 
 def light_config(preset: str, image_size: int = IMAGE_SIZE) -> ModelConfig:
-    """The widths, heads and windows of the preset, and of each kind of block at least one."""
+    """The preset's widths, heads and windows with at least one block of each kind."""
     config = PRESETS[preset]
     encoder = config.encoder
     if isinstance(encoder, HieraConfig):
@@ -27,7 +27,7 @@ def light_config(preset: str, image_size: int = IMAGE_SIZE) -> ModelConfig:
 
 @torch.no_grad()
 def light_model(preset: str) -> ImageModel:
-    """In evaluation mode and double precision, with weights none of which is without effect."""
+    """The model in evaluation mode and double precision, with weights that all have an effect."""
     torch.manual_seed(0)
     model = light_config(preset).build()
     for parameter in model.parameters():
@@ -65,7 +65,7 @@ def mixed_prompts(dtype: torch.dtype = torch.double) -> Prompts:
 
 
 def alone(prompts: Prompts, index: int) -> Prompts:
-    """One object's prompts with nothing beside them: no other object, no empty slot, no mask that does not count."""
+    """The prompts of one object without other objects, empty slots or masks that do not count."""
     given = prompts.labels[index] != PointLabel.EMPTY
     return Prompts(
         points=prompts.points[index, given][None],
@@ -75,5 +75,5 @@ def alone(prompts: Prompts, index: int) -> Prompts:
 
 
 def choose(prompts: Prompts, objects: list[int]) -> Prompts:
-    """These objects in this order."""
+    """The prompts of these objects in this order."""
     return Prompts(prompts.points[objects], prompts.labels[objects], prompts.masks[objects], prompts.has_mask[objects])

@@ -1,4 +1,4 @@
-"""The input as the official predictors make it, all in floating point; batches travel in 8 bit."""
+"""Model inputs as the official predictors prepare them, in floating point; our batches are 8 bit."""
 
 import torch
 from torchvision.transforms.v2 import functional as TF
@@ -7,7 +7,7 @@ from sam_train.data.loading.transforms import resize_image
 
 
 def preprocess_image(image, preprocessing):
-    """One image (3 h w, 8 bit) to the encoder's input."""
+    """The encoder's input for one image (3 h w, 8 bit)."""
     resized = resize_image(image, preprocessing)
     height, width = resized.shape[-2:]
     side = preprocessing.image_size

@@ -1,4 +1,4 @@
-"""The golden fixtures: outputs of the official implementations for weights given by a formula."""
+"""Golden fixtures: outputs of the official implementations for weights computed by a formula."""
 
 import importlib.util
 import json

@@ -1,4 +1,4 @@
-"""Every preset computes what the official code did: from a checkpoint in the official layout to full-size masks."""
+"""Every preset computes what the official code computes, from an official checkpoint to full-size masks."""
 
 import json
 from collections.abc import Mapping
@@ -24,12 +24,12 @@ FOLDERS = {
     **{name: name for name in ("sam_vit_b", "sam_vit_l", "sam_vit_h", "mobile_sam")},
     **{f"{v}_hiera_{size}": f"{v}_hiera_{short}" for v in ("sam2", "sam2.1") for size, short in SAM2_SIZES.items()},
 }
-# Encoding an image takes seconds: the other presets and images are for the slow run.
+# Encoding an image takes seconds: other presets and images are marked slow.
 QUICK = {"sam_vit_b": {"main", "large", "tensor", "eps_probe"}, "mobile_sam": {"main"}, "sam2.1_hiera_tiny": {"main"}}
 
 
 def everything() -> list:
-    """(preset, kind, name) of all that the recipes have outputs of, in an order that encodes each image once."""
+    """(preset, kind, name) of all stored outputs, in an order in which each image is encoded once."""
     found = []
     for preset, folder in FOLDERS.items():
         recipe = ROOT / folder / "golden.json"
@@ -49,7 +49,7 @@ def everything() -> list:
 
 @dataclass
 class Golden:
-    """A preset with the reference's weights, and the features of its images, each encoded once."""
+    """A preset with the weights of the reference, and a cache of the features of its images."""
 
     reference: Reference
     model: ImageModel
@@ -58,7 +58,7 @@ class Golden:
     encoded: dict[tuple[str, str | None], ImageFeatures] = field(default_factory=dict)
 
     def load(self, weights: str | None) -> None:
-        """The recipe's weights, or its ``eps_probe``, through a file as the official code writes it."""
+        """Load the recipe's weights, or its ``eps_probe``, from a file as the official code writes it."""
         if weights == self.weights:
             return
         recipe = self.reference.golden
@@ -84,7 +84,7 @@ class Golden:
 
 @pytest.fixture(scope="module")
 def golden_of(tmp_path_factory):
-    """One preset at a time: together they would not fit into memory."""
+    """Builds presets, and keeps one at a time: all together would not fit into memory."""
 
     @lru_cache(maxsize=1)
     def build(preset: str) -> Golden:
@@ -96,7 +96,7 @@ def golden_of(tmp_path_factory):
 
 @torch.no_grad()
 @pytest.mark.parametrize(("preset", "kind", "name"), everything())
-def test_outputs_are_the_official_ones(golden_of, preset, kind, name):
+def test_outputs_equal_the_official_ones(golden_of, preset, kind, name):
     checks = {
         "preprocess": check_preprocessing,
         "features": check_features,
@@ -107,7 +107,7 @@ def test_outputs_are_the_official_ones(golden_of, preset, kind, name):
 
 
 def check(actual: torch.Tensor, stored: Mapping, golden: Golden, tolerance: float) -> None:
-    """Where the whole is too large, the fixtures have a part of it and statistics of the whole."""
+    """Compare with a stored tensor or, where it is too large, with a part of it and statistics of the whole."""
     assert list(actual.shape) == stored["shape"]
     if stored.get("tensor"):
         index = stored.get("index", "[:]").strip("[]").split(", ")
@@ -151,7 +151,7 @@ def still(model: ImageModel, features: ImageFeatures) -> ImageFeatures:
 
 
 def prompts_of(golden: Golden, case: Mapping) -> Prompts:
-    """A recipe's prompts in the order in which the official code strings them together."""
+    """A recipe's prompts in the order in which the official code concatenates them."""
     clicks = torch.tensor(case["point_coords"] or []).view(1, -1, 2)
     corners = torch.tensor(case["box"] or []).view(-1, 2, 2)
     parts = [(clicks, torch.tensor(case["point_labels"] or [], dtype=torch.long)[None])]
@@ -171,7 +171,7 @@ def prompts_of(golden: Golden, case: Mapping) -> Prompts:
 
 
 def predict(model: ImageModel, features: ImageFeatures, prompts: Prompts, multimask: bool) -> MaskPrediction:
-    """As the official predictors do; SAM 2's prefers a stable mask."""
+    """Predict as the official predictors do; that of SAM 2 replaces unstable masks."""
     object_image = torch.zeros(len(prompts.points), dtype=torch.long)
     if isinstance(model, Sam2):
         return model.decode(features, prompts, object_image, multimask, dynamic_multimask=True)
@@ -179,7 +179,7 @@ def predict(model: ImageModel, features: ImageFeatures, prompts: Prompts, multim
 
 
 def check_prediction(golden: Golden, name: str) -> None:
-    """What the official predict() returned, and the masks it made of that."""
+    """Compare with what the official predict() returned, and with the masks of that."""
     case = golden.reference.cases[name]
     weights, stored, tensors = case.get("weights"), case["outputs"], golden.reference.tensors
     features = golden.features(case["image"], weights)
@@ -200,7 +200,7 @@ def check_prediction(golden: Golden, name: str) -> None:
 
 
 def check_masks(golden: Golden, case: Mapping, logits: torch.Tensor) -> None:
-    """At the original size no pixel differs except those that rounding may flip."""
+    """Compare masks at the original size: no pixel differs except those that rounding may flip."""
     stored, size = case["outputs"], golden.reference.original_size(case["image"])
     full = golden.model.preprocessing.restore_logits(logits, size).flatten(0, 1)
     if "logits" in stored:
@@ -216,7 +216,7 @@ def check_masks(golden: Golden, case: Mapping, logits: torch.Tensor) -> None:
 
 
 def check_tokens(golden: Golden, name: str) -> None:
-    """The embedded prompts, and the masks of all four tokens before any selection."""
+    """Compare embedded prompts, and the masks of all four tokens before any selection."""
     case = golden.reference.cases[name]
     weights, stored = case.get("weights"), case["outputs"]
     golden.load(weights)
@@ -236,5 +236,5 @@ def check_tokens(golden: Golden, name: str) -> None:
     assert_close(tokens.iou, torch.tensor(expected["iou"]), atol=golden.tolerance("iou", weights), rtol=0)
 
 
-def test_every_preset_with_an_official_release_has_fixtures():
+def test_every_released_preset_has_fixtures():
     assert set(FOLDERS) == {name for name in PRESETS if not name.endswith("_nano") and not name.startswith("slimsam")}

@@ -1,4 +1,4 @@
-"""Mask tokens are those that the official code makes object pointers of."""
+"""Mask tokens are the ones that the official code projects to object pointers."""
 
 import json
 
@@ -25,7 +25,7 @@ def as_the_video_loader(frame: torch.Tensor, preprocessing: Preprocessing) -> to
 
 
 def pointer(state: dict[str, torch.Tensor], token: torch.Tensor) -> torch.Tensor:
-    """The projection of the video model (``obj_ptr_proj``), of an object that is in the frame."""
+    """The video model's projection (``obj_ptr_proj``) of the token of an object that is in the frame."""
     for layer in range(3):
         token = F.linear(
             token, state[f"obj_ptr_proj.layers.{layer}.weight"], state[f"obj_ptr_proj.layers.{layer}.bias"]
@@ -36,8 +36,8 @@ def pointer(state: dict[str, torch.Tensor], token: torch.Tensor) -> torch.Tensor
 
 @needs_reference
 @torch.no_grad()
-def test_the_pointers_of_a_first_frame_are_the_official_ones():
-    """A click asks for three masks and points by the best one's token, a box for one and points by the single token."""
+def test_object_pointers_of_a_first_frame_equal_the_official_ones():
+    """After a click the pointer comes from the best of three masks, after a box from the single mask."""
     recipe = json.loads((FOLDER / "video.json").read_text())
     clip, weights = recipe["clip"], recipe["weights"]
     state = formula().reference_state_dict(FOLDER / "keys.json", weights["seed"])

@@ -1,4 +1,4 @@
-"""PerSAM's inputs mean to our SAM what they mean to ``transformers.SamModel``."""
+"""The inputs of PerSAM have the same effect on our SAM as on ``transformers.SamModel``."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from tests.checkpoints.tiny import randomize
 from tests.parity.test_transformers_sam import CONFIGS, equal_config
 
 IMAGES, OBJECTS = 2, 3
-DOUBLE = torch.double  # so that what differs is the function, not the rounding
+DOUBLE = torch.double  # so that rounding does not hide a difference
 TOLERANCE = {"atol": 1e-6, "rtol": 1e-6}  # transformers takes some steps in single precision
 
 

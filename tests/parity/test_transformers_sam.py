@@ -80,7 +80,7 @@ def equal_config(config: SamConfig) -> transformers.SamConfig:
 
 @dataclass
 class Pair:
-    """Both implementations with the same weights, and what both say of the same images."""
+    """Both implementations with the same weights, and a comparison of their outputs for the same images."""
 
     ours: Sam
     theirs: transformers.SamModel
@@ -95,7 +95,7 @@ class Pair:
         prediction = self.ours.decode(self.ours.encode_image(self.images), prompts, object_image, multimask)
         expected = self.theirs(pixel_values=self.images, multimask_output=multimask, **inputs)
         assert prediction.logits.shape[1] == (3 if multimask else 1)
-        assert expected.pred_masks.std() > 0.1  # weights that say nothing would agree on anything
+        assert expected.pred_masks.std() > 0.1  # with weights without effect any two models would agree
         assert_close(prediction.logits, expected.pred_masks.flatten(0, 1), **TOLERANCE)
         assert_close(prediction.iou, expected.iou_scores.flatten(0, 1), **TOLERANCE)
 
@@ -161,7 +161,7 @@ def test_boxes_with_points(pair, multimask):
 
 
 def random_masks(pair: Pair) -> torch.Tensor:
-    """One an image, as ``transformers`` takes them."""
+    """One mask prompt for each image, as ``transformers`` takes them."""
     return 5 * torch.randn(IMAGES, 1, *pair.ours.prompt_encoder.mask_size, generator=torch.Generator().manual_seed(6))
 
 
@@ -181,7 +181,7 @@ def test_masks_alone(pair, multimask):
 
 @torch.no_grad()
 def test_objects_with_different_kinds_of_prompts_in_one_batch(pair):
-    """Each as if it were alone: a click, a box, a box with clicks, a mask with a click."""
+    """A click, a box, a box with a click and a mask with a click give the same masks as each of them alone."""
     empty, corners = PointLabel.EMPTY, [PointLabel.BOX_TOP_LEFT, PointLabel.BOX_BOTTOM_RIGHT]
     labels = torch.tensor([[1, empty, empty], [*corners, empty], [*corners, 0], [empty, empty, 1]])
     points = torch.rand(4, 3, 2, generator=torch.Generator().manual_seed(7)) * pair.side

@@ -20,7 +20,7 @@ from tests.parity.reference import ROOT, needs_reference
 
 IMAGES, OBJECTS = 2, 3  # objects of each image
 OBJECT_IMAGE = torch.arange(IMAGES).repeat_interleave(OBJECTS)
-DOUBLE = torch.double  # so that what differs is the function, not the rounding
+DOUBLE = torch.double  # so that rounding does not hide a difference
 TOLERANCE = {"atol": 1e-6, "rtol": 1e-6}  # transformers' neck interpolates in single precision
 
 any_number_of_masks = pytest.mark.parametrize("masks", ["three", "one", "dynamic"])
@@ -78,7 +78,7 @@ def equal_config(config: Sam2Config) -> transformers.Sam2Config:
 
 @dataclass
 class Pair:
-    """Both implementations with the same weights, and what both say of the same images."""
+    """Both implementations with the same weights, and a comparison of their outputs for the same images."""
 
     ours: Sam2
     theirs: transformers.Sam2Model
@@ -99,7 +99,7 @@ class Pair:
         expected = self.theirs(pixel_values=self.images, multimask_output=multimask, **inputs)
         hook.remove()
         assert prediction.logits.shape[1] == (3 if multimask else 1)
-        assert expected.pred_masks.std() > 0.1  # weights that say nothing would agree on anything
+        assert expected.pred_masks.std() > 0.1  # with weights without effect any two models would agree
         assert_close(prediction.logits, expected.pred_masks.flatten(0, 1), **TOLERANCE)
         assert_close(prediction.iou, expected.iou_scores.flatten(0, 1), **TOLERANCE)
         assert_close(prediction.object_score, expected.object_score_logits.flatten(), **TOLERANCE)
@@ -174,7 +174,7 @@ def test_boxes_with_points(pair, masks):
 
 @any_number_of_masks
 def test_masks_with_points(pair, masks):
-    """One mask an image, as ``transformers`` takes them. (To masks alone it adds tokens the official code has not.)"""
+    """One mask prompt per image, as ``transformers`` takes them; to masks alone it adds tokens that SAM 2 has not."""
     size = pair.ours.sam_prompt_encoder.mask_size
     given = 5 * torch.randn(IMAGES, 1, *size, dtype=DOUBLE, generator=torch.Generator().manual_seed(6))
     points, labels = random_points(pair.side, 2)
@@ -184,8 +184,8 @@ def test_masks_with_points(pair, masks):
 
 @pytest.mark.parametrize("scale", [0.01, 1, 3, 10, 100])
 @pytest.mark.parametrize("shift", [-1000, 0, 1000])
-def test_which_masks_are_stable(pair, scale, shift):
-    """Steep ones, and ones that cover nothing or everything."""
+def test_stable_masks_are_the_same(pair, scale, shift):
+    """Also for steep masks and for masks that cover nothing or everything."""
     generator = torch.Generator().manual_seed(8)
     tokens = MaskPrediction(
         logits=scale * torch.randn(7, 4, 32, 32, generator=generator) + shift,
@@ -199,8 +199,8 @@ def test_which_masks_are_stable(pair, scale, shift):
 
 @needs_reference
 @pytest.mark.parametrize("model", sorted(folder.name for folder in ROOT.glob("sam2*")))
-def test_the_names_of_the_released_checkpoints(model):
-    """All of them, those of the memory included."""
+def test_names_of_the_released_checkpoints_are_converted(model):
+    """All names, also those of the memory."""
     reference = json.loads((ROOT / model / "hf_key_map.json").read_text())["map"]
     with torch.device("meta"):
         renames = layout_of(Sam2(CONFIGS["sam2_nano"])).renames  # the same for every size

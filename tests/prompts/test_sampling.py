@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 from scipy.ndimage import distance_transform_edt
+from torchvision.ops import masks_to_boxes
 
 from sam_train.preprocessing import downscale_masks
 from sam_train.prompts.sampling import (
-    boxes_from_masks,
     error_centers,
     interior_points,
     jitter_boxes,
@@ -56,7 +56,7 @@ def test_boxes_and_their_noise_are_sam2s():
         height, width = case["size"]
         bits = np.unpackbits(tensors[case["mask"]].numpy())[: height * width]
         mask = torch.from_numpy(bits).bool().view(1, height, width)
-        box = boxes_from_masks(mask)
+        box = masks_to_boxes(mask)
         assert box[0].tolist() == case["box_xyxy"]
         lowest, highest = (jitter_boxes(box, case["noise_fraction"], torch.full((1, 4), u), 1024) for u in (0.0, 1.0))
         free = [index for index, low in enumerate(case["lowest"]) if low > 0]  # not held by the frame's edge
@@ -124,7 +124,7 @@ def test_a_perfect_prediction_is_answered_with_background_of_the_image():
 
 def test_empty_masks_give_finite_prompts():
     empty = torch.zeros(1, 8, 8, dtype=torch.bool)
-    assert boxes_from_masks(empty).tolist() == [[0, 0, 0, 0]]
+    assert masks_to_boxes(empty).tolist() == [[0, 0, 0, 0]]
     assert random_points(empty, torch.tensor([0.5])).isfinite().all()
     assert interior_points(empty).tolist() == [[0, 0]]
 

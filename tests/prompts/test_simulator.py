@@ -44,7 +44,7 @@ def run(batch: Batch, simulator: PromptSimulator) -> Prompts:
 
 
 @pytest.mark.parametrize("simulator", [MIXTURE, replace(MIXTURE, correct_at="center"), *EVALUATION.values()])
-def test_an_objects_prompts_do_not_depend_on_its_neighbours(simulator):
+def test_an_objects_prompts_do_not_depend_on_other_objects(simulator):
     batch = make_batch()
     whole = run(batch, simulator)
     objects = torch.tensor([7, 2, 11])
@@ -111,6 +111,48 @@ def test_no_click_lands_in_the_padding():
     assert (prompts.points[in_second, -1, 0] < 56).all()
 
 
+def with_ignored(batch: Batch, share: float) -> Batch:
+    """Specks of the images are ignored, and no object is there."""
+    ignore = torch.rand(len(batch.ids), *batch.masks.shape[1:], generator=torch.Generator().manual_seed(5)) < share
+    return replace(batch, masks=batch.masks & ~ignore[batch.object_image], ignore=ignore)
+
+
+@pytest.mark.parametrize("correct_at", ["center", "random"])
+@pytest.mark.parametrize(("side", "share"), [(64, 0.3), (64, 0.9), (1024, 0.3), (1024, 0.9)])
+def test_no_click_lands_on_ignored_pixels(correct_at, side, share):
+    batch = with_ignored(make_batch(4, side), share)
+    simulator = PromptSimulator(box=1, point=1, center=1, corrections=3, correct_at=correct_at)
+    truth = torch.nn.functional.interpolate(batch.masks[:, None].float(), (side // 4, side // 4), mode="area")
+    perfect = MaskPrediction(truth * 20 - 9.99, torch.ones(4, 1))
+    everything = MaskPrediction(torch.full((4, 1, side // 4, side // 4), 5.0), torch.ones(4, 1))
+    prompts = simulator.first(batch)
+    for number, prediction in enumerate((perfect, everything, prediction_for(batch))):
+        prompts = simulator.correct(batch, prompts, prediction, number)
+    is_click = (prompts.labels == PointLabel.OBJECT) | (prompts.labels == PointLabel.BACKGROUND)
+    assert share > 0.5 or is_click[:, 3:].all()  # a wrong prediction is corrected somewhere else
+    objects, slots = is_click.nonzero().unbind(dim=1)
+    x, y = prompts.points[objects, slots].long().unbind(dim=1)
+    assert not batch.ignore[batch.object_image[objects], y, x].any()
+
+
+def test_what_was_found_on_ignored_pixels_is_not_corrected():
+    batch = with_ignored(make_batch(4), 0)
+    batch = replace(batch, ignore=torch.zeros(2, 64, 64) > 0, masks=torch.zeros(4, 64, 64) > 0)
+    batch.masks[:, 40:50, 4:14] = True
+    batch.ignore[:, :36] = True
+    found = batch.masks | batch.ignore[batch.object_image]
+    logits = torch.nn.functional.interpolate(found[:, None].float(), (16, 16), mode="area") * 20 - 10
+    simulator = PromptSimulator(box=1, corrections=1, correct_at="center")
+    prompts = simulator.correct(batch, simulator.first(batch), MaskPrediction(logits, torch.ones(4, 1)), 0)
+    assert (prompts.points[:, -1, 1] > 36).all()
+
+
+def test_boxes_are_those_of_objects_whatever_is_ignored_around_them():
+    batch = make_batch(4)
+    boxes = EVALUATION["box"].first(batch)
+    assert torch.equal(EVALUATION["box"].first(replace(batch, ignore=~batch.masks[:2])).points, boxes.points)
+
+
 def test_only_a_lone_click_is_ambiguous():
     prompts = MIXTURE.first(make_batch(40))
     lone = (prompts.labels[:, 0] == PointLabel.OBJECT) & ~prompts.has_mask
@@ -125,6 +167,6 @@ def test_only_a_lone_click_is_ambiguous():
 @pytest.mark.parametrize(
     "arguments", [{}, {"box": -1, "point": 1}, {"box": 1, "corrections": 11}, {"box": 1, "correct_at": "edge"}]
 )
-def test_what_makes_no_sense_is_refused(arguments):
+def test_impossible_settings_are_refused(arguments):
     with pytest.raises(InputError, match="prompts"):
         PromptSimulator(**arguments)

@@ -11,8 +11,9 @@ from sam_train.data.sources.base import ImageSet
 from sam_train.losses.sam_loss import SamLoss
 from sam_train.models import build_model
 from sam_train.prompts.simulator import PromptSimulator
-from sam_train.tasks.callbacks import BestCheckpoint, LastValidation, ResumePoint
+from sam_train.tasks.callbacks import BestCheckpoint, LastValidation
 from sam_train.tasks.image import ImageTask
+from sam_train.tasks.resume_point import ResumePoint
 from sam_train.tuning.optimization import Optimization
 from sam_train.tuning.surgery import Tuning
 from tests.data.samples import Squares
@@ -52,7 +53,7 @@ def make_task(mode="full", keep_base=True, simulator=None, optimization=None, pr
 def make_trainer(folder: Path, **options) -> Trainer:
     callbacks = [
         LastValidation(),
-        BestCheckpoint(folder, "best", monitor="val/iou", mode="max", enable_version_counter=False),
+        BestCheckpoint(folder, "best", monitor="val/iou", enable_version_counter=False),
         ResumePoint(str(folder / "last.ckpt")),
         *options.pop("callbacks", []),
     ]

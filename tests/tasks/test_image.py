@@ -13,7 +13,7 @@ from lightning import Callback
 from sam_train.losses.sam_loss import LossTerms
 from sam_train.prompts.simulator import PromptSimulator
 from sam_train.tasks.callbacks import BestCheckpoint
-from sam_train.tasks.image import DivergenceError
+from sam_train.tasks.gradients import DivergenceError
 from sam_train.tuning.optimization import Optimization
 from tests.tasks.runs import Losses, make_data, make_task, make_trainer, weights
 
@@ -138,7 +138,7 @@ def test_a_checkpoint_leaves_out_what_can_be_read_again(tmp_path):
     task = make_task("lora", keep_base=False)
     make_trainer(tmp_path, max_steps=1, limit_val_batches=0).fit(task, make_data(2))
     content = torch.load(tmp_path / "last.ckpt", weights_only=True)
-    assert content["sam_train"] == {"note": "test"}
+    assert content["sam_train"] == {"note": "test", "horizon": 1}
     trained = {name for name, parameter in task.named_parameters() if parameter.requires_grad}
     assert trained <= content["state_dict"].keys()
     assert not any("base_layer" in name or "pos_embed" in name for name in content["state_dict"])

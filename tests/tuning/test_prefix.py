@@ -1,4 +1,4 @@
-"""A frozen prefix of the encoder costs its forward pass only, and activations made again give the same gradients."""
+"""A frozen prefix of the encoder costs only its forward pass; activation checkpointing changes no gradient."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ COUNT = 3
 
 
 def tuned(preset: str, mode: str, **options: object) -> ImageModel:
-    """In double precision and evaluation mode, adapters away from zero."""
+    """The tuned model in double precision and evaluation mode, with adapters that are not zero."""
     torch.manual_seed(0)
     model = light_model(preset)
     Tuning(mode, targets="linear", rank=2, **options).apply(model)
@@ -34,7 +34,7 @@ def gradients(model: ImageModel) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("preset", MODELS)
 @pytest.mark.parametrize("mode", ["lora", "full"])
-def test_nothing_is_kept_of_what_runs_before_the_last_blocks(preset, mode):
+def test_blocks_before_the_last_blocks_keep_no_activations(preset, mode):
     model = tuned(preset, mode, last_blocks=1)
     kept: list[torch.Size] = []
     kept_before: list[int] = []
@@ -46,7 +46,7 @@ def test_nothing_is_kept_of_what_runs_before_the_last_blocks(preset, mode):
 
 
 @pytest.mark.parametrize("preset", MODELS)
-def test_the_last_blocks_learn_what_they_do_when_all_train(preset):
+def test_the_last_blocks_get_the_same_gradients_as_when_all_blocks_train(preset):
     model = tuned(preset, "full", last_blocks=1)
     last, whole = gradients(model), gradients(tuned(preset, "full"))
     of_last_block = {id(parameter) for parameter in encoder_blocks(model.image_encoder)[-1].parameters()}
@@ -57,7 +57,7 @@ def test_the_last_blocks_learn_what_they_do_when_all_train(preset):
 
 
 @pytest.mark.parametrize("preset", MODELS)
-def test_an_encoder_left_after_any_step_goes_on_as_if_it_had_not_been(preset):
+def test_an_encoder_may_be_stopped_after_any_step_and_continued(preset):
     model, shown = tuned(preset, "frozen"), images(COUNT)
     whole = model.encode_image(shown)
     for num_steps in range(len(model.image_encoder.steps) + 1):
@@ -68,7 +68,7 @@ def test_an_encoder_left_after_any_step_goes_on_as_if_it_had_not_been(preset):
 
 @pytest.mark.parametrize("preset", MODELS)
 @pytest.mark.parametrize("mode", ["lora", "full"])
-def test_what_trains_learns_the_same_from_the_state_before_it(preset, mode):
+def test_gradients_are_the_same_from_a_stored_encoder_state(preset, mode):
     whole, parts = (tuned(preset, mode, last_blocks=1) for _ in range(2))
     expected = gradients(whole)
     with torch.no_grad():
@@ -81,14 +81,14 @@ def test_what_trains_learns_the_same_from_the_state_before_it(preset, mode):
     assert not expected
 
 
-def test_an_encoder_is_kept_as_far_as_it_does_not_train():
+def test_the_number_of_frozen_steps_follows_from_what_trains():
     assert tuned("sam_nano", "frozen").num_frozen_steps() is None
     assert tuned("sam_nano", "lora").num_frozen_steps() == 0
     assert tuned("sam_nano", "full", last_blocks=1).num_frozen_steps() == 1
 
 
 @pytest.mark.parametrize("preset", MODELS)
-def test_adapters_sit_in_the_last_blocks_only(preset):
+def test_adapters_are_in_the_last_blocks_only(preset):
     model = tuned(preset, "lora", last_blocks=1)
     last = encoder_blocks(model.image_encoder)[-1]
     inside = {id(parameter) for parameter in last.parameters() if parameter.requires_grad}
@@ -96,7 +96,7 @@ def test_adapters_sit_in_the_last_blocks_only(preset):
     assert inside
 
 
-def test_the_table_shows_how_little_trains():
+def test_the_table_shows_the_share_of_trainable_parameters():
     model, whole = (tuned("sam_nano", "full", last_blocks=last) for last in (1, None))
     shares = [next(iter(trained_table(model).columns[3].cells)) for model in (model, whole)]
     assert float(shares[0].rstrip("%")) < 60
@@ -105,13 +105,13 @@ def test_the_table_shows_how_little_trains():
 
 @pytest.mark.parametrize("preset", MODELS)
 @pytest.mark.parametrize(("mode", "last_blocks"), [("lora", None), ("full", None), ("full", 1)])
-def test_checkpointed_activations_change_no_gradient(preset, mode, last_blocks):
+def test_activation_checkpointing_changes_no_gradient(preset, mode, last_blocks):
     models = [
         tuned(preset, mode, last_blocks=last_blocks, checkpoint_activations=checkpoint) for checkpoint in (False, True)
     ]
     if mode == "full" and last_blocks is None:
         for model in models:
-            model.train()  # where batch norms learn their statistics, once a step
+            model.train()  # batch norms update their statistics, once per step
     plain, checkpointed = (gradients(model) for model in models)
     assert plain.keys() == checkpointed.keys()
     for name, gradient in plain.items():
@@ -136,7 +136,7 @@ def kept_bytes(model: ImageModel) -> int:
 
 
 @pytest.mark.parametrize("preset", MODELS)
-def test_checkpointed_activations_are_not_kept(preset):
+def test_activation_checkpointing_keeps_less_memory(preset):
     plain, checkpointed = (
         kept_bytes(tuned(preset, "lora", checkpoint_activations=checkpoint)) for checkpoint in (False, True)
     )
@@ -144,11 +144,11 @@ def test_checkpointed_activations_are_not_kept(preset):
 
 
 @pytest.mark.parametrize("number", [0, 3])
-def test_a_number_of_blocks_there_is_not_is_refused(number):
+def test_an_impossible_number_of_last_blocks_is_refused(number):
     with pytest.raises(InputError, match=r"tuning\.last_blocks.* 2 blocks"):
         tuned("sam_nano", "lora", last_blocks=number)
 
 
-def test_a_frozen_encoder_has_no_last_blocks_that_train():
+def test_last_blocks_of_a_frozen_encoder_are_refused():
     with pytest.raises(InputError, match=r"tuning\.last_blocks"):
         Tuning("frozen", last_blocks=2)

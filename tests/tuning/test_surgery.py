@@ -1,4 +1,4 @@
-"""What trains is what was asked for, and adapters change nothing until they have learned."""
+"""Exactly the requested parameters train, and adapters change nothing before training."""
 
 import pytest
 import torch
@@ -31,7 +31,7 @@ def part(name: str) -> str:
 
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("mode", ["frozen", "lora", "full"])
-def test_gradients_reach_exactly_what_should_train(name, mode):
+def test_gradients_reach_exactly_the_trainable_parameters(name, mode):
     model = build(name)
     encoding = {id(parameter) for parameter in model.encoding_parameters()}
     Tuning(mode, rank=2).apply(model)
@@ -42,13 +42,13 @@ def test_gradients_reach_exactly_what_should_train(name, mode):
         else:
             expected = part(parameter_name) in ("mask_decoder", "prompt_encoder") or mode == "full"
         assert parameter.requires_grad == expected, parameter_name
-        if not expected or id(parameter) in encoding or ".lora_" in parameter_name:  # of prompts only some are given
+        if not expected or id(parameter) in encoding or ".lora_" in parameter_name:  # some prompt kinds are absent
             assert (parameter.grad is not None) == expected, parameter_name
 
 
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("targets", ["attention", "linear"])
-def test_adapters_start_as_nothing_and_merge_into_the_weights(name, targets):
+def test_adapters_start_at_zero_and_merge_into_the_weights(name, targets):
     model = build(name).eval()
     before = predict(model)
     names = list(model.state_dict())
@@ -66,10 +66,10 @@ def test_adapters_start_as_nothing_and_merge_into_the_weights(name, targets):
     assert list(state) == names
     merged.load_state_dict(state)
     assert (predict(merged) - adapted).abs().max() < 1e-4
-    assert torch.equal(predict(model), adapted)  # the live model is left as it is
+    assert torch.equal(predict(model), adapted)  # merging leaves the model itself unchanged
 
 
-def test_a_target_that_matches_nothing_is_an_error_that_lists_what_there_is():
+def test_a_target_that_matches_nothing_is_refused_with_the_available_layers():
     with pytest.raises(InputError, match=r"tuning\.targets='query'.*blocks\.\*\.attn\.qkv"):
         Tuning("lora", targets="query").apply(build("sam_nano"))
 
@@ -100,7 +100,7 @@ def test_frozen_batch_norms_keep_their_statistics(mode):
         ("sam2.1_hiera_tiny", 3, "31,440,721", "7,521,777 weights"),
     ],
 )
-def test_the_table_counts_what_computes_and_names_what_does_not(name, parts, total, unused):
+def test_the_table_counts_parameters_and_mentions_unused_weights(name, parts, total, unused):
     model = build(name)
     Tuning("frozen").apply(model)
     table = trained_table(model)
@@ -126,6 +126,6 @@ def test_the_table_names_the_layers_that_were_matched(name, targets, matched):
 
 
 @pytest.mark.parametrize("options", [{"rank": 0}, {"dropout": 1.5}, {"targets": "["}])
-def test_adapters_that_cannot_be_are_refused(options):
+def test_invalid_adapter_settings_are_refused(options):
     with pytest.raises(InputError, match="tuning"):
         Tuning("lora", **options).apply(build("sam_nano"))

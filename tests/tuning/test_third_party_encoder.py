@@ -1,4 +1,4 @@
-"""An encoder that only declares itself is tuned and stored as any other; see tests/models/pooling_encoder.py."""
+"""An encoder of a user (tests/models/pooling_encoder.py) is tuned and saved as any other."""
 
 import pytest
 import torch
@@ -37,7 +37,7 @@ def train_one_step(model):
     return optimizer
 
 
-def test_it_is_built_by_name_once_it_has_a_preset(monkeypatch):
+def test_the_encoder_is_built_by_the_name_of_its_preset(monkeypatch):
     monkeypatch.setattr(presets, "PRESETS", {"pooling": CONFIG})
     assert isinstance(CONFIG.encoder, EncoderConfig)
     assert isinstance(presets.build_model("pooling", 32).image_encoder, PoolingEncoder)
@@ -45,7 +45,7 @@ def test_it_is_built_by_name_once_it_has_a_preset(monkeypatch):
         presets.build_model("pooling", 40)
 
 
-def test_layer_decay_follows_the_groups_that_it_declares():
+def test_layer_decay_follows_the_declared_groups():
     model = build()
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     rates = {
@@ -63,7 +63,7 @@ def test_layer_decay_follows_the_groups_that_it_declares():
         assert rates[name] == (1e-2, 0.1)
 
 
-def test_adapters_sit_on_the_attention_layers_that_it_declares_and_learn():
+def test_adapters_are_put_on_the_declared_attention_layers_and_learn():
     model = build("lora")
     assert list(adapted_layers(model)) == [f"image_encoder.mixers.{index}.look" for index in range(3)]
     before = {name: value.clone() for name, value in merged_state_dict(model).items()}
@@ -75,7 +75,7 @@ def test_adapters_sit_on_the_attention_layers_that_it_declares_and_learn():
 
 
 @torch.no_grad()
-def test_what_was_tuned_is_saved_and_loaded_in_the_official_format(tmp_path):
+def test_tuned_weights_are_saved_and_loaded_in_the_official_format(tmp_path):
     model = build("lora")
     with torch.enable_grad():
         train_one_step(model)
@@ -85,14 +85,14 @@ def test_what_was_tuned_is_saved_and_loaded_in_the_official_format(tmp_path):
     torch.testing.assert_close(predict(loaded).logits, predict(model).logits, atol=1e-5, rtol=1e-5)
 
 
-def test_transformers_has_no_such_model_and_the_refusal_says_so(tmp_path):
+def test_hugging_face_export_is_refused_because_no_layout_is_declared(tmp_path):
     with pytest.raises(InputError, match="no Sam with the image encoder PoolingEncoder; use format='meta'"):
         save_checkpoint(CONFIG.build(), tmp_path / "out", "huggingface")
     with pytest.raises(InputError, match="transformers has no such model"):
         save_adapters(build("lora"), tmp_path / "out")
 
 
-def test_layer_decay_of_an_encoder_without_groups_is_refused(monkeypatch):
+def test_layer_decay_is_refused_for_an_encoder_without_layer_groups(monkeypatch):
     monkeypatch.setattr(PoolingEncoder, "layer_groups", StagedEncoder.layer_groups)
     with pytest.raises(
         InputError, match=r"optim\.layer_decay=0\.5: the image encoder PoolingEncoder declares no layer"
@@ -101,7 +101,7 @@ def test_layer_decay_of_an_encoder_without_groups_is_refused(monkeypatch):
     assert Optimization().optimizer(build()).param_groups
 
 
-def test_attention_of_an_encoder_without_any_is_refused(monkeypatch):
+def test_attention_targets_are_refused_for_an_encoder_without_attention(monkeypatch):
     monkeypatch.setattr(PoolingEncoder, "attention_layers", lambda self: [])
     with pytest.raises(InputError, match=r"tuning\.targets='attention' matches no linear layer.*mixers\.\*\.look"):
         build("lora")

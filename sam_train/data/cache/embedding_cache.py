@@ -36,16 +36,15 @@ _OVERHEAD = 4096  # bytes of an entry beyond its features: names, shapes, and th
 class EmbeddingCache:
     """A folder with a file for each image and view. Any number of processes may read and write it at once.
 
-    A file appears whole or not at all: it is written under another name first. Names are hashes of what an entry was
-    made from, so what has changed is not found, rather than found wrong; old entries may be deleted at any time between
-    runs.
+    A file appears whole or not at all. Names are hashes of everything an entry was made from, so that an entry is never
+    found for an image that has changed; old entries may be deleted at any time between runs.
 
     Args:
         folder: For entries of any number of encoders.
-        encoder: A name for all that features come from beside the image; see
+        encoder: Name of everything that determines features beside the image; see
             :func:`sam_train.tasks.feature_cache.encoder_key`.
-        dtype: That features are kept in. ``bfloat16`` rounds them to three digits and takes half the space.
-        views: Of each training image, of which the first is not augmented.
+        dtype: Number type of stored features. ``bfloat16`` rounds to three digits and takes half the space.
+        views: Number of views of each training image, of which the first is not augmented.
 
     Raises:
         InputError: If there is no such dtype, or no view.
@@ -64,19 +63,19 @@ class EmbeddingCache:
 
     @property
     def place(self) -> Path:
-        """The folder of this encoder's entries."""
+        """Folder of this encoder's entries."""
         return self.folder / f"{self.encoder}-{self.dtype}"
 
     def path(self, name: str) -> Path:
-        """The file of the entry of this name, whether it is there or not."""
+        """Return the file of the entry of this name, whether it exists or not."""
         digest = hashlib.blake2b(name.encode(), digest_size=16).hexdigest()
         return self.place / digest[:2] / f"{digest}.safetensors"
 
     def read(self, name: str, original_size: tuple[int, int]) -> ImageFeatures | EncoderState:
-        """The features of one image, or the encoder's state, in the dtype they are kept in.
+        """Return the features of one image, or the encoder's state, in the stored number type.
 
         Args:
-            name: Of the entry.
+            name: Name of the entry.
             original_size: Height and width that the image is expected to have.
 
         Raises:
@@ -102,10 +101,10 @@ class EmbeddingCache:
         return ImageFeatures(embedding, tuple(high_res))  # pyright: ignore[reportArgumentType]
 
     def write(self, name: str, features: ImageFeatures | EncoderState, original_size: Int[Tensor, "2"]) -> None:
-        """Keep the features of one image, in place of what was there.
+        """Store the features of one image, in place of an earlier entry.
 
         Raises:
-            InputError: If the disk does not take it; nothing is left of it then.
+            InputError: If the disk refuses; nothing of the entry is left then.
         """
         path = self.path(name)
         try:
@@ -115,7 +114,7 @@ class EmbeddingCache:
             raise InputError(f"{path}: cannot be written ({error}); name another place: cache.folder=...") from error
 
     def holds(self, name: str, layout: Layout) -> bool:
-        """Whether the entry of this name is there, complete and in these shapes; only its head is read."""
+        """Tell whether the entry of this name exists, complete and in these shapes; only its head is read."""
         try:
             with safe_open(self.path(name), "pt") as file:
                 return {key: file.get_slice(key).get_shape() for key in file.keys()} == layout  # noqa: SIM118
@@ -123,28 +122,28 @@ class EmbeddingCache:
             return False
 
     def layout(self) -> Layout | None:
-        """The shapes of this encoder's entries, once :meth:`set_layout` has said them."""
+        """Return the shapes of this encoder's entries; None before :meth:`set_layout`."""
         try:
             return json.loads((self.place / _LAYOUT_FILE).read_text())
         except (OSError, ValueError):
             return None
 
     def set_layout(self, features: ImageFeatures | EncoderState) -> Layout:
-        """Keep the shapes that all entries have, those of any one image's features; then they are known at once."""
+        """Store the shapes that all entries have, taken from one image's features, and return them."""
         layout = {key: list(tensor.shape) for key, tensor in self._stored(features).items()} | {_SIZE: [2]}
         write_json(self.place / _LAYOUT_FILE, layout)
         return layout
 
     def num_bytes(self, layout: Layout) -> int:
-        """What an entry takes on the disk."""
+        """Return the bytes that an entry takes on the disk."""
         numbers = sum(torch.Size(shape).numel() for key, shape in layout.items() if key != _SIZE)
         return numbers * getattr(torch, self.dtype).itemsize + _OVERHEAD
 
     def require_space(self, num_bytes: int) -> int:
-        """How many bytes are free on the disk.
+        """Return the bytes that are free on the disk.
 
         Raises:
-            InputError: If these do not fit.
+            InputError: If this many do not fit.
         """
         existing = next(folder for folder in (self.place.absolute(), *self.place.absolute().parents) if folder.exists())
         free = shutil.disk_usage(existing).free
@@ -158,7 +157,7 @@ class EmbeddingCache:
         return free
 
     def _stored(self, features: ImageFeatures | EncoderState) -> dict[str, Tensor]:
-        """The tensors of an entry, position by position as encoders leave them and decoders like them."""
+        """Return the tensors of an entry, channels last as encoders return and decoders use them."""
         dtype = getattr(torch, self.dtype)
         if isinstance(features, EncoderState):
             maps = {f"{_MAP}{index}": map_.detach().to("cpu", dtype) for index, map_ in enumerate(features.maps)}

@@ -1,4 +1,4 @@
-"""All that an embedding cache lacks, computed in one pass before training."""
+"""Fills an embedding cache in one pass before training."""
 
 from __future__ import annotations
 
@@ -26,21 +26,22 @@ def fill(
     num_workers: int = 0,
     share: Share | None = None,
 ) -> None:
-    """Compute and keep what is not in the cache, or not whole; what is there is left alone.
+    """Compute and store the entries that are missing or incomplete; whole entries stay.
 
-    Called by all processes of a run at once, it returns when all are done. How much there is to do is said beforehand.
+    All processes of a run call this function at once; it returns when all are done. The number of missing entries and
+    their size are printed beforehand.
 
     Args:
-        cache: Where entries go.
+        cache: Receives the entries.
         datasets: The images.
-        encode: A batch's images to their features, on whatever device.
-        batch_size: Images to encode at once.
-        num_workers: Processes that read images.
-        share: Of this process; by default everything.
+        encode: From a batch's images to their features, on any device.
+        batch_size: Number of images encoded at once.
+        num_workers: Number of processes that read images.
+        share: Share of this process; by default everything.
 
     Raises:
-        InputError: In all processes, before anything is computed, if the disk is too small; in one, if an image cannot
-            be read.
+        InputError: In all processes, before anything is computed, if the disk is too small; in one process, if an image
+            cannot be read.
     """
     share = share or Share()
     layout = cache.layout()
@@ -79,7 +80,7 @@ def _is_kept(cache: EmbeddingCache, views: Views, key: ViewIndex, layout: Layout
 
 
 def _blank(views: Views) -> Batch:
-    """A batch of one empty image, by which the shapes of all are known."""
+    """Return a batch of one empty image, from which the shapes of all entries follow."""
     side = views.preprocessing.image_size
     nothing = torch.zeros(0, dtype=torch.long)
     image, labels = torch.zeros(3, side, side, dtype=torch.uint8), torch.zeros(1, side, side, dtype=torch.uint8)

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import default_collate
 from torchvision.transforms.v2 import functional as TF
 
+from sam_train.data.loading.given_prompts import given_or_none, pack_prompts
 from sam_train.data.loading.seeds import object_draws
 from sam_train.preprocessing import Preprocessing
 from sam_train.structures import Batch, Sample
@@ -18,14 +19,25 @@ from sam_train.structures import Batch, Sample
 def to_batch(
     sample: Sample, preprocessing: Preprocessing, original_size: tuple[int, int], *draw_parts: object
 ) -> Batch:
-    """A batch of one image, padded to the model's input; ``draw_parts`` are what else its prompts depend on.
+    """Return a batch of one image, padded to the model's input.
 
-    A sample without its image gives a batch without, to which features belong.
+    A sample without its image gives a batch without images, to which features belong.
+
+    Args:
+        sample: At the size of the un-padded part of the input.
+        preprocessing: Of the model.
+        original_size: Height and width of the image before it was resized.
+        draw_parts: What the randomness of prompts depends on beside image and object.
     """
     height, width = sample.size
     side = preprocessing.image_size
     padding = [0, 0, side - width, side - height]
-    padded = replace(sample, image=TF.pad(sample.image, padding), labels=TF.pad(sample.labels, padding))
+    padded = replace(
+        sample,
+        image=TF.pad(sample.image, padding),
+        labels=TF.pad(sample.labels, padding),
+        ignore=TF.pad(sample.ignore[None], padding)[0] if sample.ignore is not None and sample.ignore.any() else None,
+    )
     return Batch(
         images=padded.image[None] if len(sample.image) else None,
         masks=padded.masks(),
@@ -34,11 +46,13 @@ def to_batch(
         original_size=torch.tensor([original_size]),
         draws=object_draws(sample.id, sample.value, *draw_parts),
         ids=(sample.id,),
+        ignore=None if padded.ignore is None else padded.ignore[None],
+        given=given_or_none(sample.prompts),
     )
 
 
 def collate(batches: Sequence[Batch]) -> Batch:
-    """One batch of several, objects packed. All of them have images or none has, and likewise features."""
+    """Return one batch of several, objects packed. All have images or none has, and likewise features."""
     originals = [original for batch in batches for original in batch.originals or ()]
     num_too_small = [number for batch in batches for number in batch.num_too_small or ()]
     counts = [len(batch.ids) for batch in batches]
@@ -55,11 +69,24 @@ def collate(batches: Sequence[Batch]) -> Batch:
         ids=tuple(sample_id for batch in batches for sample_id in batch.ids),
         originals=tuple(originals) or None,
         num_too_small=tuple(num_too_small) or None,
+        ignore=_pack_ignore(batches),
+        given=pack_prompts([batch.given for batch in batches], [batch.num_objects for batch in batches]),
         features=type(features[0]).cat(features) if features else None,  # pyright: ignore[reportArgumentType]
     )
 
 
+def _pack_ignore(batches: Sequence[Batch]) -> Tensor | None:
+    """Return the ignored pixels of all images; None where no batch has any."""
+    some = next((batch.ignore for batch in batches if batch.ignore is not None), None)
+    if some is None:
+        return None
+    sizes = [(len(batch.ids), *some.shape[1:]) for batch in batches]
+    return _pack(
+        [some.new_zeros(size) if b.ignore is None else b.ignore for b, size in zip(batches, sizes, strict=True)]
+    )
+
+
 def _pack(parts: Sequence[Tensor]) -> Tensor:
-    """The rows of all parts; a loading process writes them straight into the memory it shares with the trainer."""
+    """Return the rows of all parts, in a loading process straight in the memory shared with the trainer."""
     rows = [row for part in parts for row in part]
     return default_collate(rows) if rows else torch.cat(list(parts))

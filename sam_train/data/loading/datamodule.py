@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning import LightningDataModule
@@ -17,7 +17,7 @@ from sam_train.data.loading.loader import BatchLoader, ResumableLoader
 from sam_train.data.loading.sampler import TrainBatches
 from sam_train.data.loading.share import Share
 from sam_train.data.loading.views import Views
-from sam_train.data.sources.base import ImageSet, Split
+from sam_train.data.sources.base import DataSource, ImageSet, Split
 from sam_train.errors import InputError
 from sam_train.machine import num_processors
 from sam_train.preprocessing import Preprocessing
@@ -28,33 +28,41 @@ MOST_ENCODED = 8  # images at once in evaluation: a GPU has enough to do, and ea
 
 @dataclass(frozen=True)
 class Loading:
-    """How images are loaded.
+    """Settings of loading.
 
     Attributes:
-        batch_size: Images a step on each device.
-        max_objects: Objects of an image that train in one step, chosen anew each epoch.
+        batch_size: Images of one step on each device.
+        max_objects: Objects of an image that train in one step, chosen anew each epoch; None for as many as the data
+            source suggests.
+        micro_batch: Images of a batch whose gradient is computed at once; None for all. Fewer take less memory and more
+            time, for the same gradient. ``auto`` finds what fits.
+        micro_objects: Objects of an image that are decoded at once, likewise.
         min_area: Objects with fewer pixels than this in the model's input are left out, in training and evaluation.
-        max_val_images: During training at most this many of the validation images are looked at, always the same;
-            None for all. The final report is always of all.
-        num_workers: Loading processes of each device; None for as many as there are processors to spare, up to 8.
+        max_val_images: At most this many of the validation images are used during training, always the same; None for
+            all. The final report always uses all.
+        num_workers: Loading processes of each device; None for as many as there are spare processors, up to 8.
         augmentation: Changes to training images; None for none.
     """
 
     batch_size: int = 4
-    max_objects: int = 16
+    max_objects: int | None = None
+    micro_batch: int | Literal["auto"] | None = "auto"
+    micro_objects: int | Literal["auto"] | None = "auto"
     min_area: float = 16.0
     max_val_images: int | None = 200
     num_workers: int | None = None
     augmentation: Augmentation | None = None
 
     def __post_init__(self) -> None:
-        if not self.batch_size or not self.max_objects or min(self.batch_size, self.max_objects) < 1:
-            raise InputError(f"loader.batch_size={self.batch_size}, max_objects={self.max_objects}: both at least 1")
+        for name in ("batch_size", "max_objects", "micro_batch", "micro_objects"):
+            value = getattr(self, name)
+            if isinstance(value, int) and value < 1:
+                raise InputError(f"loader.{name}={value}: at least 1")
         if self.max_val_images is not None and self.max_val_images < 1:
             raise InputError(f"loader.max_val_images={self.max_val_images}: at least 1, or null for all")
 
     def workers(self, num_devices: int) -> int:
-        """Loading processes of each of this many devices, all of one machine."""
+        """Return the number of loading processes of each device, where this many devices share the machine."""
         if self.num_workers is not None:
             return self.num_workers
         has_own_share = os.environ.get("SLURM_NTASKS_PER_NODE") == str(num_devices)  # one task of SLURM for each
@@ -72,7 +80,6 @@ class SegmentationData(LightningDataModule):
 
     Attributes:
         cache: Where training and validation read features from; None to have images encoded in every step.
-        parts: Pieces in which a training batch comes, to be accumulated.
     """
 
     def __init__(
@@ -84,30 +91,29 @@ class SegmentationData(LightningDataModule):
         self.loading = loading
         self.seed = seed
         self.cache: FeatureReader | None = None
-        self.parts = 1
 
     def train_dataloader(self) -> ResumableLoader:
-        """Augmented images, the same stream on any number of devices."""
+        """Return batches of augmented images: the same stream on any number of devices."""
         dataset = self._train_dataset()
         share = Share.own()
         size = self.loading.batch_size
-        batches = TrainBatches(len(dataset), size, self.seed, share.rank, share.world_size, self.parts)
+        batches = TrainBatches(len(dataset), size, self.seed, share.rank, share.world_size)
         return ResumableLoader(dataset, batches, **self._options(persistent=True))
 
     def val_dataloader(self) -> BatchLoader:
-        """This device's share of the validation images."""
+        """Return batches of this device's share of the validation images."""
         return self._eval_dataloader(self._val_dataset())
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """From pinned memory without waiting for what the device has still to do."""
+        """Copy from pinned memory without waiting for work that is queued on the device."""
         return batch.to(device, non_blocking=True)
 
     def eval_dataset(self, split: Split) -> EvalDataset:
-        """A split as it is, without augmentation."""
+        """Return a split without augmentation."""
         return EvalDataset(self.splits[split], self.preprocessing, self.loading.min_area)
 
     def eval_dataloader(self, split: Split) -> BatchLoader:
-        """This device's share of a split, for any model."""
+        """Return batches of this device's share of a split."""
         return self._eval_dataloader(self.eval_dataset(split))
 
     def views(self) -> list[Views]:
@@ -116,20 +122,20 @@ class SegmentationData(LightningDataModule):
 
     @property
     def num_encoded(self) -> int:
-        """Images encoded at once where nothing trains: no more than in training, and not many in any case."""
-        return min(-(-self.loading.batch_size // self.parts), MOST_ENCODED)
+        """Number of images encoded at once where nothing trains: at most as many as in training, and few anyway."""
+        return min(self.loading.batch_size, MOST_ENCODED)
 
     @property
     def num_workers(self) -> int:
-        """Loading processes of this device."""
-        return self.loading.workers(self.trainer.num_devices if self.trainer else 1)  # those of this machine
+        """Number of loading processes of this device."""
+        return self.loading.workers(self.trainer.num_devices if self.trainer else 1)  # the devices of this machine
 
     def _train_dataset(self) -> TrainDataset:
         return TrainDataset(
             self.splits["train"],
             self.preprocessing,
             self.loading.augmentation,
-            self.loading.max_objects,
+            self.loading.max_objects or DataSource.default_objects,
             self.loading.min_area,
             self.seed,
             self.cache,

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 
 from sam_train.data.loading.augmentation import Augmentation
 from sam_train.data.loading.collate import to_batch
+from sam_train.data.loading.crowds import with_crowds_ignored, without_crowds
 from sam_train.data.loading.seeds import generator_of
 from sam_train.data.loading.views import PLAIN, Views
 from sam_train.data.sources.base import ImageSet
@@ -26,10 +27,10 @@ EpochIndex = tuple[int, int]
 
 
 class FeatureReader(Protocol):
-    """Where features of images are kept (:class:`sam_train.data.cache.embedding_cache.EmbeddingCache`).
+    """A store of image features, such as :class:`sam_train.data.cache.embedding_cache.EmbeddingCache`.
 
     Attributes:
-        views: Of each training image.
+        views: Number of views of each training image.
     """
 
     @property
@@ -41,16 +42,16 @@ class FeatureReader(Protocol):
 
 
 class TrainDataset(Dataset[Batch]):
-    """Augmented images with a fresh choice of objects each epoch; a function of (seed, epoch, image) alone.
+    """Augmented images with a new choice of objects in each epoch: a function of (seed, epoch, image) alone.
 
     Args:
         images: The images.
-        preprocessing: Of the model that will see them.
+        preprocessing: Of the model.
         augmentation: What to change at random, or None for nothing.
         max_objects: At most this many objects of an image, chosen anew each epoch.
         min_area: Objects smaller than this in the model's input, in its pixels, are left out.
-        seed: Of everything random.
-        cache: Where the images' features are; None for the images themselves. Images have as many views as it says.
+        seed: Seed of everything random.
+        cache: Store of the images' features, which also says how many views images have; None to load images.
     """
 
     def __init__(
@@ -69,18 +70,18 @@ class TrainDataset(Dataset[Batch]):
         self.min_area = min_area
         self.seed = seed
         self.cache = cache
-        self._empty: set[int] = set()  # images that were found to have no object, so that they are read once only
+        self._empty: set[int] = set()  # images without objects, so that each is read once only
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, key: EpochIndex) -> Batch:
-        """One image with at least one object.
+        """Return one image with at least one object.
 
-        An image without any cannot train a promptable model: another one, drawn at random, takes its place.
+        An image without objects cannot train a promptable model: another image, drawn at random, takes its place.
 
         Raises:
-            InputError: If no image has any.
+            InputError: If no image has an object.
         """
         epoch, index = key
         for position in self._candidates(epoch, index):
@@ -88,7 +89,7 @@ class TrainDataset(Dataset[Batch]):
                 continue
             generator = generator_of("choose", self.images.ids[position], epoch, self.seed)
             choose = partial(self._choose, position=position, generator=generator)
-            sample = self.images.read(position, choose, with_image=self.cache is None)
+            sample = without_crowds(self.images.read(position, choose, with_image=self.cache is None))
             if batch := self._prepare(position, sample, epoch):
                 return batch
         side = self.views.preprocessing.image_size
@@ -98,22 +99,22 @@ class TrainDataset(Dataset[Batch]):
         )
 
     def _candidates(self, epoch: int, index: int) -> Iterator[int]:
-        """The image asked for and, if need be, the others in random order."""
+        """Yield the image asked for and then the others in random order."""
         yield index
         generator = generator_of("replace", self.images.ids[index], epoch, self.seed)
         yield from torch.randperm(len(self), generator=generator).tolist()
 
     def _choose(self, shares: Float[Tensor, "n"], position: int, generator: torch.Generator) -> Int[Tensor, "k"]:
-        """Some objects at random; those that are probably too small only where there are too few others."""
+        """Choose objects at random; objects that are probably too small only where there are too few others."""
         if not len(shares):
             self._empty.add(position)
         order = torch.randperm(len(shares), generator=generator)
-        is_small = shares[order] * self.views.preprocessing.image_size**2 < self.min_area  # not where unknown
+        is_small = shares[order] * self.views.preprocessing.image_size**2 < self.min_area  # false for nan
         order = torch.cat([order[~is_small], order[is_small]])
         return order[: self.max_objects].sort().values
 
     def _prepare(self, index: int, sample: Sample, epoch: int) -> Batch | None:
-        """The view of an epoch; None if it has no object."""
+        """Return the view of an epoch, or None if it has no object."""
         if not len(sample.value):
             return None
         smallest = max(self.min_area, 1)
@@ -136,13 +137,13 @@ class TrainDataset(Dataset[Batch]):
 
 
 class EvalDataset(Dataset[Batch]):
-    """Images as they are with all their objects, and the objects' masks at the original size.
+    """Images without augmentation, all their objects, and the objects' masks at the original size.
 
     Args:
         images: The images.
-        preprocessing: Of the model that will see them.
+        preprocessing: Of the model.
         min_area: Objects smaller than this in the model's input, in its pixels, are left out.
-        cache: Where the images' features are; they then come beside the images.
+        cache: Store of the images' features, which then come beside the images; None for images alone.
     """
 
     def __init__(
@@ -157,10 +158,11 @@ class EvalDataset(Dataset[Batch]):
         return len(self.images)
 
     def __getitem__(self, index: int) -> Batch:
-        sample = self.images.read(index)
+        sample = with_crowds_ignored(self.images.read(index))
         resized = self.views.vary(sample, PLAIN)
         large = resized.areas() >= max(self.min_area, 1)
         batch = to_batch(resized.keep(large), self.views.preprocessing, sample.size)
         features = self.cache.read(self.views.name(index, PLAIN), sample.size) if self.cache else None
-        original = replace(sample.keep(large), image=sample.image.new_empty(0, *sample.size))
+        blank = sample.image.new_empty(0, *sample.size)
+        original = replace(sample.keep(large), image=blank, group=self.images.group(index))
         return replace(batch, originals=(original,), num_too_small=(int((~large).sum()),), features=features)

@@ -1,4 +1,4 @@
-"""Loading in other processes: batches, and mistakes in the data as themselves."""
+"""Loading in other processes: batches, and errors of files with all they say."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sam_train.structures import Batch
 
 
 class _ErrorsAsItems(Dataset[Batch | InputError]):
-    """Gives mistakes instead of raising them: what a loading process raises arrives as text only."""
+    """Returns errors instead of raising them: what a loading process raises arrives as text only."""
 
     def __init__(self, dataset: Dataset[Batch]) -> None:
         self.dataset = dataset
@@ -52,7 +52,7 @@ class BatchLoader(DataLoader[Batch]):
 
 
 class ResumableLoader(BatchLoader):
-    """A loader that can go on in the middle of an epoch; its state is the number of batches it has given out."""
+    """A loader that can continue in the middle of an epoch; its state is the number of batches yielded so far."""
 
     def __init__(self, dataset: Dataset[Batch], batches: TrainBatches, **options: Any) -> None:
         super().__init__(dataset, batch_sampler=batches, **options)
@@ -66,9 +66,9 @@ class ResumableLoader(BatchLoader):
             yield batch
 
     def state_dict(self) -> dict[str, int]:
-        """How far this loader is."""
+        """Return the number of batches yielded so far."""
         return {"seen": self.seen}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on from there."""
+        """Continue after the number of batches that the state names."""
         self.seen = state["seen"]

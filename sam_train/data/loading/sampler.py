@@ -1,4 +1,4 @@
-"""Which images come when: the same stream on one process or many, from the start or from the middle."""
+"""Order of the training images: the same stream on one process or many, from the start or from the middle."""
 
 from __future__ import annotations
 
@@ -14,30 +14,26 @@ class TrainBatches:
     """Batches of (epoch, index) of one process, epoch after epoch in new orders.
 
     Every process cuts its share out of the same global batches, so w processes with batches of b see what one process
-    with batches of w·b sees. The last batch of an epoch is filled up from the epoch's start. With ``parts`` each batch
-    comes in that many pieces, one after the other.
+    with batches of w·b sees. The last batch of an epoch is filled up from the epoch's start.
     """
 
-    def __init__(self, num_images: int, batch_size: int, seed: int, rank: int, world_size: int, parts: int = 1) -> None:
+    def __init__(self, num_images: int, batch_size: int, seed: int, rank: int, world_size: int) -> None:
         self.num_images = num_images
         self.batch_size = batch_size
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
-        self.parts = parts
-        self.start = 0  # batches, or pieces of them, already seen, over all epochs
+        self.start = 0  # batches already seen, over all epochs
 
     def __len__(self) -> int:
-        return -(-self.num_images // (self.batch_size * self.world_size)) * self.parts
+        return -(-self.num_images // (self.batch_size * self.world_size))
 
     def __iter__(self) -> Iterator[list[EpochIndex]]:
-        """As many batches as an epoch has, from ``start`` on, so into the next one where an epoch was left early."""
+        """Yield as many batches as an epoch has, from ``start`` on: into the next epoch where one was left early."""
         order: list[int] = []
         for count in range(self.start, self.start + len(self)):
             epoch, number = divmod(count, len(self))
             if not order or number == 0:
                 order = torch.randperm(self.num_images, generator=generator_of("order", epoch, self.seed)).tolist()
-            batch, part = divmod(number, self.parts)
-            begin = (batch * self.world_size + self.rank) * self.batch_size
-            piece = range(part * self.batch_size // self.parts, (part + 1) * self.batch_size // self.parts)
-            yield [(epoch, order[(begin + offset) % self.num_images]) for offset in piece]
+            begin = (number * self.world_size + self.rank) * self.batch_size
+            yield [(epoch, order[(begin + offset) % self.num_images]) for offset in range(self.batch_size)]

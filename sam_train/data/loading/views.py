@@ -1,4 +1,4 @@
-"""The variants of a source's images that a model sees."""
+"""Variants of a source's images that a model sees."""
 
 from __future__ import annotations
 
@@ -15,22 +15,24 @@ from sam_train.preprocessing import Preprocessing
 from sam_train.structures import Batch, Sample
 
 ViewIndex = tuple[int, int]
-"""Which view, and of which image."""
+"""The view, and the index of the image."""
 
 PLAIN = -1
 """The view without augmentation; those from 0 on are augmented."""
 
 
 class Views(Dataset[Batch]):
-    """Images of a source, augmented or not. A view's pixels are a function of (seed, image, view) alone, whatever the
-    objects that are read with it; as a dataset, the views have no objects.
+    """Images of a source, augmented or not.
+
+    The pixels of a view are a function of (seed, image, view) alone, whatever objects are read with the image. As a
+    dataset, views have no objects.
 
     Args:
         images: The images.
-        preprocessing: Of the model that will see them.
-        augmentation: What to change at random, or None for nothing.
-        seed: Of everything random.
-        number: How many there are of an image, of which the first is plain; None for a new one each epoch.
+        preprocessing: Of the model.
+        augmentation: Random changes; None for none.
+        seed: Seed of everything random.
+        number: Number of views of an image, of which the first is plain; None for a new view in each epoch.
     """
 
     def __init__(
@@ -48,25 +50,25 @@ class Views(Dataset[Batch]):
         self.number = number
 
     def of_epoch(self, epoch: int) -> int:
-        """The view that an epoch shows."""
+        """Return the view that an epoch shows."""
         if self.augmentation is None:
             return PLAIN
         return epoch if self.number is None else epoch % self.number + PLAIN
 
     def vary(self, sample: Sample, view: int) -> Sample:
-        """A sample as a view shows it, at the size of the un-padded part of the input."""
+        """Return a sample as a view shows it, at the size of the un-padded part of the input."""
         if view == PLAIN:
             return resize_sample(sample, self.preprocessing)
         assert self.augmentation is not None
         return self.augmentation(sample, self.preprocessing, seed_of("augment", sample.id, view, self.seed))
 
     def name(self, index: int, view: int) -> str:
-        """All that an image's pixels in a view come from but for the preprocessing; no two that differ share it."""
+        """Return everything that determines a view's pixels, except for the preprocessing."""
         variant = "plain" if view == PLAIN else f"{self.augmentation}, seed {self.seed}, view {view}"
         return f"{self.images.ids[index]!r}: {self.images.fingerprint(index)}: {variant}"
 
     def indices(self) -> Iterator[ViewIndex]:
-        """Every view of every image, where their number is fixed."""
+        """Yield every view of every image; their number must be fixed."""
         assert self.number is not None
         views = range(PLAIN, PLAIN + (1 if self.augmentation is None else self.number))
         return ((view, index) for index in range(len(self.images)) for view in views)

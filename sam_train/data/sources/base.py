@@ -1,4 +1,4 @@
-"""The contract of a data source: what a new kind of data must say of itself, and what it may."""
+"""The contract of a data source: what a new kind of data must provide, and what it may."""
 
 from __future__ import annotations
 
@@ -17,29 +17,31 @@ from sam_train.structures import Sample
 Split = Literal["train", "val", "test"]
 
 Choose = Callable[[Float[Tensor, "n"]], Int[Tensor, "k"]]
-"""From the areas of an image's objects (shares of the image; nan where that is not known without decoding) to the
-indices of the objects to read."""
+"""From the areas of an image's objects to the indices of the objects to read.
+
+Areas are shares of the image: nan where that is not known without decoding, and 0 for a crowd, which is read in
+evaluation but must not take the place of an object that trains."""
 
 
 def all_objects(shares: Float[Tensor, "n"]) -> Int[Tensor, "n"]:
-    """Every object, in order."""
+    """Choose every object, in order."""
     return torch.arange(len(shares))
 
 
 def no_objects(shares: Float[Tensor, "n"]) -> Int[Tensor, "0"]:
-    """No object: only the image is wanted."""
+    """Choose no object: only the image is wanted."""
     return torch.arange(0)
 
 
 class ImageSet(ABC):
-    """The images of one split, read lazily. Image sets are picklable: loading processes read from their own copies.
+    """Images of one split, read lazily. Image sets are picklable: loading processes read from their own copies.
 
-    A subclass must have :attr:`ids` and :meth:`read`. Everything else has a default that is right for any data, and may
-    be slow: a subclass that knows a shorter way takes it.
+    A subclass must have :attr:`ids` and :meth:`read`. Everything else has a default that is right for any data but may
+    be slow, to be overridden where there is a shorter way.
 
     Attributes:
         ids: Per image, a name that is unique in the data source.
-        categories: Names of all kinds of objects, in order; empty where objects have none.
+        categories: Names of all categories, in order; empty where objects have none.
     """
 
     ids: Sequence[str]
@@ -52,31 +54,34 @@ class ImageSet(ABC):
     def read(self, index: int, choose: Choose = all_objects, with_image: bool = True) -> Sample:
         """Read one image with the objects that ``choose`` picks; the masks of the others need not be decoded.
 
-        Nor need the image be without ``with_image``: the sample then has its size but no channel of it.
+        Without ``with_image`` the image need not be decoded either: the sample then has its size but no channel.
 
         Raises:
             FileError: If a file is missing, unreadable or inconsistent.
         """
 
     def identity(self, index: int) -> str:
-        """Return what an image has in common with its copies elsewhere, under whatever name, and with no other image.
+        """Return what an image has in common with its copies, under whatever name, and with no other image.
 
-        Images of one identity in two splits are refused. By default a hash of the decoded pixels.
+        Images of one identity in two splits are refused. By default this is a hash of the decoded pixels.
         """
         image = self.read(index, no_objects).image
         content = f"{tuple(image.shape)}".encode() + image.contiguous().numpy().tobytes()
         return hashlib.blake2b(content, digest_size=16).hexdigest()
 
     def fingerprint(self, index: int) -> str:
-        """Return what changes when the image's pixels change; cached features are found by it and the id."""
+        """Return what changes when the image's pixels change; cached features are found by this and the id."""
         return self.identity(index)
 
     def group(self, index: int) -> str:
-        """Return the patient, slide or video an image belongs to: never in two splits, and the unit of intervals."""
+        """Return the patient, slide or video of an image: never in two splits, and the unit of confidence intervals."""
         return self.ids[index]
 
     def problems(self, index: int) -> list[Problem]:
-        """Find what is wrong with one image and its masks; by default what reading them raises."""
+        """Find what is wrong with one image and its masks; by default what reading them raises.
+
+        Answers to what is asked of the whole set (:mod:`sam_train.data.sources.doubts`) may be among the problems.
+        """
         try:
             self.read(index)
         except FileError as error:
@@ -84,9 +89,9 @@ class ImageSet(ABC):
         return []
 
     def some(self, number: int) -> ImageSet:
-        """Up to this many of the images, always the same, in order; the set itself if it has no more.
+        """Return up to this many of the images, always the same, in order; the set itself if it has no more.
 
-        They are chosen as if at random: even steps could meet the first slice of every volume.
+        Images are chosen as if at random: even steps could meet the first slice of every volume.
         """
         if len(self) <= number:
             return self
@@ -99,7 +104,7 @@ class ImageSubset(ImageSet):
 
     Args:
         images: The other set.
-        indices: Which of its images, in the order wanted.
+        indices: Indices into the other set, in the order wanted.
     """
 
     def __init__(self, images: ImageSet, indices: Sequence[int]) -> None:
@@ -137,8 +142,8 @@ class DataSource(ABC):
 
     Attributes:
         check: Whether all files are read and checked before training.
-        default_steps: Steps of training where nothing else is said.
-        default_objects: Objects of an image that train in one step, where nothing else is said.
+        default_steps: Number of training steps where no setting gives one.
+        default_objects: Number of objects of an image that train in one step, where no setting gives one.
     """
 
     check: bool = True

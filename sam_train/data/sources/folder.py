@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import get_args
 
 from sam_train.data.sources.base import DataSource, ImageSet, Split
-from sam_train.data.sources.folder_images import FolderImages, Objects
+from sam_train.data.sources.folder_images import FolderImages
+from sam_train.data.sources.folder_masks import FolderMasks, Objects
 from sam_train.data.sources.index_files import has_lists, read_column, read_lists, read_split_column
 from sam_train.data.sources.pairing import Pair, find_pairs
 from sam_train.data.sources.splits import SPLITS, assign_splits, complete_splits, require_whole_groups
@@ -22,33 +23,41 @@ _SPLIT_WORDS = ("train", "training", "val", "valid", "validation", "dev", "test"
 
 @dataclass(frozen=True)
 class FolderSource(DataSource):
-    """Images and masks in folders, paired by name; :func:`.pairing.find_pairs` says what is recognized.
+    """Images and masks in folders, paired by name as :func:`.pairing.find_pairs` documents.
 
     Attributes:
-        root: The folder that holds all others; nothing outside it is read.
+        root: The folder that holds all others; nothing outside it is read, except through ``links``.
         images: Folder of the images below ``root``.
         masks: Folder of the masks below ``root``.
-        objects: What a mask file holds. ``labels``: every number but 0 is an object. ``binary``: all that is not 0 is
-            one object. ``components``: likewise, and every connected piece is an object of its own. Pieces that touch
-            at a corner are connected, or a thin slanting line would be as many objects as it has pixels. Where there
-            is one file per object, each file is one object, whatever this says.
-        allow_empty: Whether a mask without objects means that there are none in the image. Such an image gives
-            no prompts and no score. If false, :func:`sam_train.data.sources.check.check_sources` reports it.
-        split: Shares of train, val and test, where nothing else says how to split: no split folders, no
-            ``split_column``, no ``train.txt``, ``val.txt`` or ``test.txt`` in ``root`` (images in none are left out).
-        split_seed: Another seed, another split by shares.
-        split_column: Column of ``root/index.csv`` that says train, val or test.
+        objects: What a mask file holds. ``labels``: every number but that of background is an object. ``binary``: all
+            numbers but that of background are one object. ``components``: every connected piece of one number is an
+            object. Pixels that touch at a corner are connected, or a thin slanting line would be as many objects as it
+            has pixels. Where there is one file per object, each file is one object, whatever this setting.
+        background: The number of background in mask files. It changes places with 0 (of negative numbers all go up).
+            None for 0, with a question in the check if most masks look as if another number were the background.
+        ignore: Numbers of pixels that are neither object nor background, such as 255 in PASCAL VOC: they count in no
+            loss, prompt or score.
+        allow_empty: Whether a mask without objects means that the image has none. Such an image gives no prompts and
+            no score. If false, :func:`sam_train.data.sources.check.check_sources` reports it.
+        links: Whether links may lead out of ``root``, as into a store of git-annex or DVC.
+        split: Shares of train, val and test, where there are no split folders, no ``split_column`` and no
+            ``train.txt``, ``val.txt`` or ``test.txt`` in ``root`` (images in none of these lists are left out).
+        split_seed: Another seed gives another split by shares.
+        split_column: Column of ``root/index.csv`` that holds train, val or test.
         group_pattern: Regular expression, searched in the image's path below ``images`` without suffix. Its first
             group, or else the whole match, names the patient, slide or video that must not be in two splits.
-        group_column: The same from a column of ``root/index.csv``.
-        check: Whether all files are to be read and checked before training.
+        group_column: Column of ``root/index.csv`` that names the group instead.
+        check: Whether all files are read and checked before training.
     """
 
     root: str
     images: str = "images"
     masks: str = "masks"
     objects: Objects = "labels"
+    background: int | None = None
+    ignore: Sequence[int] = ()
     allow_empty: bool = False
+    links: bool = False
     split: Sequence[float] = _FRACTIONS
     split_seed: int = 0
     split_column: str | None = None
@@ -57,7 +66,7 @@ class FolderSource(DataSource):
     check: bool = True
 
     def splits(self) -> dict[Split, ImageSet]:
-        """The splits that have images, in order of their ids. Files are listed, not opened.
+        """Return the splits that have images, in order of their ids. Files are listed, not opened.
 
         Where no images are left for the test, the validation images serve for it, with a warning.
 
@@ -71,8 +80,12 @@ class FolderSource(DataSource):
             )
         if isinstance(self.split, (int, float, str)):
             raise InputError(f"data.split={self.split}: expected shares of train, val and test, as [0.7,0.15,0.15]")
+        if not isinstance(self.ignore, Sequence) or not all(isinstance(number, int) for number in self.ignore):
+            raise InputError(f"data.ignore={self.ignore}: expected whole numbers in brackets, such as [255]")
+        if (self.background or 0) in self.ignore:
+            raise InputError(f"data.ignore={list(self.ignore)} names data.background={self.background or 0}, too")
         root = Path(str(self.root)).expanduser().absolute()  # a folder's name may look like a number
-        pairs, loose_ends = find_pairs(root, str(self.images), str(self.masks))
+        pairs, loose_ends = find_pairs(root, str(self.images), str(self.masks), self.links)
         groups = self._groups(root, pairs)
         assigned = self._assigned(root, pairs, groups)
         require_whole_groups([str(pair.image) for pair in pairs], groups, assigned)
@@ -83,7 +96,7 @@ class FolderSource(DataSource):
                     ids=tuple(pairs[row].id for row in rows),
                     pairs=tuple(pairs[row] for row in rows),
                     groups=tuple(groups[row] for row in rows),
-                    objects=self.objects,
+                    masks=FolderMasks(self.objects, self.background, tuple(self.ignore)),
                     allow_empty=self.allow_empty,
                     loose_ends=tuple(loose_ends),
                 )
@@ -119,7 +132,7 @@ class FolderSource(DataSource):
 
 
 def _refuse_other_words(root: Path, pairs: Sequence[Pair]) -> None:
-    """Shares would mix what folders such as ``Training`` keep apart."""
+    """Refuse to split by shares where folders such as ``Training`` already keep splits apart."""
     folders = {pair.stem.split("/")[0] for pair in pairs if "/" in pair.stem}
     if words := sorted(folder for folder in folders if folder.casefold() in _SPLIT_WORDS):
         raise InputError(
@@ -130,7 +143,7 @@ def _refuse_other_words(root: Path, pairs: Sequence[Pair]) -> None:
 
 
 def _matches(pattern: str, pairs: Sequence[Pair]) -> list[str]:
-    """The group that the pattern finds in each image's stem."""
+    """Return the group that the pattern finds in each image's stem."""
     try:
         found = [re.search(pattern, pair.stem) for pair in pairs]
     except re.error as error:

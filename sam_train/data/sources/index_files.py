@@ -1,4 +1,4 @@
-"""What people write down beside their images: a table, and lists of names."""
+"""Tables and lists of names beside the images."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from sam_train.data.sources.base import Split
-from sam_train.data.sources.image_files import SUFFIXES
+from sam_train.data.sources.decoding import SUFFIXES
 from sam_train.data.sources.pairing import Pair
 from sam_train.data.sources.splits import SPLITS
 from sam_train.errors import InputError
 
 TABLE = "index.csv"
 KEY_COLUMNS = ("file", "image", "name", "id", "stem")
-"""What the column that names the image may be called."""
+"""Possible names of the column that names the image."""
 
 
 def has_lists(root: Path) -> bool:
-    """Whether ``train.txt``, ``val.txt`` or ``test.txt`` lie there."""
+    """Tell whether ``train.txt``, ``val.txt`` or ``test.txt`` exists in a folder."""
     return any((root / f"{split}.txt").is_file() for split in SPLITS)
 
 
 def read_lists(root: Path, pairs: Sequence[Pair], images: str) -> list[Split | None]:
-    """The split whose list names the image, per image; None for images in no list.
+    """Return, per image, the split whose list names it; None for images in no list.
 
     Lists are ``train.txt``, ``val.txt`` and ``test.txt``, one image a line: its name below the images folder, with or
     without suffix.
@@ -53,10 +53,10 @@ def read_lists(root: Path, pairs: Sequence[Pair], images: str) -> list[Split | N
 
 
 def read_column(root: Path, column: str, pairs: Sequence[Pair], images: str) -> list[str]:
-    """What a column of ``root/index.csv`` says of each image.
+    """Return the value of each image in a column of ``root/index.csv``.
 
-    The image is named, by its id or its stem, with or without suffix, in the first of the columns
-    :data:`KEY_COLUMNS` that knows every image. Several rows may speak of an image if they agree.
+    Images are named, by id or stem, with or without suffix, in the first of the columns :data:`KEY_COLUMNS` that names
+    every image. An image may have several rows if they agree.
 
     Raises:
         InputError: If the table or the column is missing, or an image has no row, an empty cell or contradicting rows.
@@ -82,7 +82,7 @@ def read_column(root: Path, column: str, pairs: Sequence[Pair], images: str) -> 
 
 
 def read_split_column(root: Path, column: str, pairs: Sequence[Pair], images: str) -> list[Split]:
-    """The split of each image as a column of ``root/index.csv`` says.
+    """Return the split of each image from a column of ``root/index.csv``.
 
     Raises:
         InputError: As :func:`read_column`, or if a cell is not the name of a split.

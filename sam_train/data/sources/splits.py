@@ -1,4 +1,4 @@
-"""Which images train, which choose the checkpoint and which are kept for the final score."""
+"""Splits images into those that train, those that choose the checkpoint and those of the final score."""
 
 from __future__ import annotations
 
@@ -13,21 +13,20 @@ from sam_train.data.sources.base import ImageSet, ImageSubset, Split
 from sam_train.errors import InputError
 
 SPLITS: tuple[Split, ...] = get_args(Split)
-_ATTEMPTS = 16  # orders tried; with few groups, more of them seldom get nearer
+_ATTEMPTS = 16  # orders tried; with few groups, more orders seldom get nearer to the shares
 
 
 def assign_splits(groups: Sequence[str], fractions: Sequence[float], seed: int) -> list[Split]:
-    """The split of each image, so that no group is in two.
+    """Return the split of each image, so that no group is in two splits.
 
-    It follows from the seed and the groups' names and sizes alone, on every platform and for every order of the images.
-    A split's number of images is nearer to its share than the size of the largest group, unless there are so few groups
-    that none is left to choose from: each split with a share gets a group first. Of two groups the second validates
-    and nothing is left for the test.
+    The result follows from the seed and the groups' names and sizes alone, on every platform and for every order of the
+    images. A split's number of images is nearer to its share than the size of the largest group, unless there are so
+    few groups that each split with a share just gets one. Of two groups the second validates and none is tested.
 
     Args:
-        groups: Per image, what must stay together.
+        groups: Per image, the name of its group.
         fractions: Shares of train, val and test; they sum to 1.
-        seed: Another seed, another split.
+        seed: Another seed gives another split.
 
     Raises:
         InputError: If the fractions are no shares, or all images are one group and more than one split has a share.
@@ -65,7 +64,7 @@ def _rank(text: str) -> bytes:
 def _fill(
     order: Sequence[str], sizes: Mapping[str, int], targets: Mapping[Split, float]
 ) -> tuple[float, dict[str, Split]]:
-    """Each group in turn to the split that lacks most; how far the worst split ends from its target."""
+    """Give each group in turn to the split that lacks most; return the largest miss of a target, and the splits."""
     missing, assigned = dict(targets), {}
     empty = dict.fromkeys(targets)
     for position, group in enumerate(order):
@@ -81,9 +80,9 @@ def split_by_group(images: ImageSet, fractions: Sequence[float], seed: int = 0) 
     """Split a set of images by shares, so that no group is in two splits.
 
     Args:
-        images: The images; :meth:`ImageSet.group` says what must stay together.
+        images: The images, with their groups (:meth:`ImageSet.group`).
         fractions: Shares of train, val and test; they sum to 1.
-        seed: Another seed, another split.
+        seed: Another seed gives another split.
 
     Raises:
         InputError: See :func:`assign_splits`.
@@ -97,11 +96,11 @@ def split_by_group(images: ImageSet, fractions: Sequence[float], seed: int = 0) 
 
 
 def require_whole_groups(names: Sequence[str], groups: Sequence[str], assigned: Sequence[Split | None]) -> None:
-    """Refuse a split that tears a group apart.
+    """Refuse splits that share a group.
 
     Args:
-        names: Per image, what to call it in the message.
-        groups: Per image, what must stay together.
+        names: Per image, its name in the message.
+        groups: Per image, the name of its group.
         assigned: Per image, its split; None for an image that is left out.
 
     Raises:
@@ -118,11 +117,11 @@ def require_whole_groups(names: Sequence[str], groups: Sequence[str], assigned: 
 
 
 def complete_splits(splits: Mapping[Split, ImageSet], where: str) -> dict[Split, ImageSet]:
-    """Return the splits with the validation images standing in for a missing test; nothing stands in for validation.
+    """Return the splits, with the validation images as the test where there is none; validation must exist.
 
     Args:
-        splits: Those that have images.
-        where: What to call the data in messages.
+        splits: Splits that have images.
+        where: Name of the data in messages.
 
     Raises:
         InputError: If there are training images and none to validate on.

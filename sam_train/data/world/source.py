@@ -33,7 +33,7 @@ DOMAINS: Mapping[str, Painter] = MappingProxyType(
         "world": world,
     }
 )
-"""What can be drawn."""
+"""Painter of each domain."""
 
 _SPLITS: tuple[Split, ...] = ("train", "val", "test")
 _SIZES = 64, 1024  # below, objects are a few pixels; above, noise fields would have to be larger
@@ -53,8 +53,8 @@ class ToySource(DataSource):
         num_val: Images to validate on.
         num_test: Images to report on.
         image_size: Side in pixels, from 64 to 1024. A scene is the same at every size but for grain and noise.
-        seed: Another seed, another dataset.
-        check: Accepted as by every dataset; there is nothing that could be wrong.
+        seed: Another seed gives another dataset.
+        check: Accepted as by every source; generated images need no check.
 
     Raises:
         InputError: If a field is out of range.
@@ -84,7 +84,7 @@ class ToySource(DataSource):
                 raise InputError(f"{name}={getattr(self, name)}: expected 0 or more")
 
     def splits(self) -> dict[Split, ImageSet]:
-        """``train``, ``val`` and ``test``; no two share an image."""
+        """Return ``train``, ``val`` and ``test``; no two share an image."""
         numbers = zip(_SPLITS, (self.num_train, self.num_val, self.num_test), strict=True)
         return {split: ToyImages(self.domain, split, number, self.image_size, self.seed) for split, number in numbers}
 
@@ -94,10 +94,10 @@ class ToyImages(ImageSet):
 
     Args:
         domain: A key of :data:`DOMAINS`.
-        split: Its images are other ones than those of the other splits.
-        num_images: How many there are; the first ones are the same however many there are.
+        split: No two splits share an image.
+        num_images: Number of images; image i is the same whatever this number.
         image_size: Side in pixels.
-        seed: Another seed, another dataset.
+        seed: Another seed gives another dataset.
     """
 
     def __init__(self, domain: str, split: Split, num_images: int, image_size: int = 256, seed: int = 0) -> None:
@@ -108,7 +108,7 @@ class ToyImages(ImageSet):
         self.ids = Names(f"toy-{domain}/{split}/", num_images)
 
     def read(self, index: int, choose: Choose = all_objects, with_image: bool = True) -> Sample:
-        """One image. Objects with fewer than 16 visible pixels of a 256 px image are in it but not among its masks."""
+        """Draw one image. Objects with fewer than 16 visible pixels of a 256 px image are drawn but are no masks."""
         name = self.ids[index]
         canvas, image, areas = self._paint(index)
         (kept,) = np.nonzero(areas >= _LEAST_AREA * self.image_size**2)
@@ -124,11 +124,11 @@ class ToyImages(ImageSet):
         )
 
     def identity(self, index: int) -> str:
-        """See :meth:`ImageSet.identity`: an image is a function of these."""
+        """See :meth:`ImageSet.identity`: name, size and seed determine the image."""
         return f"{self.ids[index]}: {self.image_size} px, seed {self.seed}"
 
     def _paint(self, index: int) -> tuple[Canvas, UInt8[np.ndarray, "3 h w"], Int[np.ndarray, "P"]]:
-        """The canvas, the image and the visible area of each object painted, at least one of them large enough."""
+        """Return the canvas, the image and the visible area of each object, of which at least one is large enough."""
         key = zlib.crc32(self.domain.encode()), _SPLITS.index(self.split), index % len(self)
         for attempt in itertools.count():
             seeds = np.random.SeedSequence(self.seed, spawn_key=(*key, attempt))
@@ -141,7 +141,7 @@ class ToyImages(ImageSet):
 
 
 class Names(Sequence[str]):
-    """Numbered names, made when asked for: a dataset of millions starts as fast as one of ten."""
+    """Numbered names, made on access: a dataset of millions starts as fast as one of ten."""
 
     def __init__(self, prefix: str, number: int) -> None:
         self.prefix = prefix

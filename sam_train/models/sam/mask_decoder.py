@@ -13,22 +13,28 @@ from torch.utils.checkpoint import checkpoint
 
 from sam_train.models.layers import MLP, LayerNorm2d
 from sam_train.models.prompt_encoder import PromptEmbeddings
+from sam_train.models.sam.held_graphs import HeldGraphs
 from sam_train.models.two_way_transformer import TwoWayTransformer
 from sam_train.structures import ImageFeatures, MaskPrediction
 
-# Objects are decoded in parts whose image tokens have about this many numbers: on a CPU, what its caches hold; on a
-# GPU, what keeps it busy.
+# Objects are decoded in parts whose image tokens have about this many numbers: enough to fill a CPU's caches, or to
+# keep a GPU busy.
 PART_SIZE = {"cpu": 4 << 20, "cuda": 16 << 20}
-KEPT_SIZE = 2 << 20  # a part of up to this many keeps everything for its gradient, a larger one is made again for it
 
 
 class MaskDecoder(nn.Module):
     """SAM's mask decoder (Kirillov et al. 2023, section 3 and appendix A) over packed objects.
 
-    Token 0 predicts the one mask meant where a prompt is unambiguous, tokens 1 to 3 whole, part and subpart.
+    Mask token 0 predicts the single mask of an unambiguous prompt, tokens 1 to 3 predict whole, part and subpart.
+
+    Attributes:
+        keep_bytes: Memory in bytes that activations may take until their backward pass, over all calls that wait for
+            it. Objects beyond it are decoded again in the backward pass: the same gradients with less memory, in about
+            half as much time again. The default is enough for 32 objects of the released models.
     """
 
     num_mask_tokens = 4
+    keep_bytes: int = 3 << 30
 
     def __init__(self, dim: int, transformer: TwoWayTransformer) -> None:
         super().__init__()
@@ -44,6 +50,7 @@ class MaskDecoder(nn.Module):
         )
         self.output_hypernetworks_mlps = nn.ModuleList(MLP(dim, dim, dim // 8, 3) for _ in range(self.num_mask_tokens))
         self.iou_prediction_head = MLP(dim, 256, self.num_mask_tokens, 3)
+        self._held = HeldGraphs()
 
     def forward(
         self,
@@ -53,10 +60,10 @@ class MaskDecoder(nn.Module):
         object_image: Int[Tensor, "P"],
         multimask: bool | Bool[Tensor, "P"],
     ) -> MaskPrediction:
-        """Three candidates per object or, with ``multimask`` off, the single one.
+        """Return three candidates per object or, with ``multimask`` off, the single mask.
 
-        Where ``multimask`` says so for each object, those it is off for have their single one three times, which is
-        the same to a loss that takes the best mask and averages over the IoU estimates.
+        If ``multimask`` is given per object, objects it is off for have their single mask three times, which makes no
+        difference to a loss that takes the best mask and averages over the IoU estimates.
         """
         return self.predict_tokens(features, position, prompts, object_image, multimask)
 
@@ -68,7 +75,7 @@ class MaskDecoder(nn.Module):
         object_image: Int[Tensor, "P"],
         multimask: bool | Bool[Tensor, "P"] | None = None,
     ) -> MaskPrediction:
-        """The masks that ``multimask`` asks for as in :meth:`forward`, or else those of all four tokens.
+        """Return the masks that ``multimask`` asks for as in :meth:`forward`, or without it those of all four tokens.
 
         Objects do not see each other, so they are decoded in parts, each while its image tokens are in the cache.
         """
@@ -79,15 +86,28 @@ class MaskDecoder(nn.Module):
             embedding = embedding + _as_tokens(prompts.dense)
         predicted = []
         for objects, images in _parts(object_image, embedding):
-            some = prompts.objects(objects)
-            some_multimask = multimask[objects] if isinstance(multimask, Tensor) else multimask
-            inputs = embedding, finer, _as_tokens(position), images, some, some_multimask
-            if torch.is_grad_enabled() and some.tokens.shape[0] * embedding[0].numel() > KEPT_SIZE:
-                # What lies between is many times the size of the image tokens: only one part's is held at a time.
+            part = prompts.objects(objects)
+            part_multimask = multimask[objects] if isinstance(multimask, Tensor) else multimask
+            inputs = embedding, finer, _as_tokens(position), images, part, part_multimask
+            num_bytes = self._graph_bytes(embedding, part)
+            if torch.is_grad_enabled() and self._held.num_bytes + num_bytes > self.keep_bytes:
                 predicted.append(checkpoint(self._predict_part, *inputs, use_reentrant=False, preserve_rng_state=False))
             else:
                 predicted.append(self._predict_part(*inputs))
+                self._held.add(predicted[-1].logits, num_bytes)
         return predicted[0] if len(predicted) == 1 else _join(predicted)
+
+    def _graph_bytes(self, embedding: Float[Tensor, "B L C"], prompts: PromptEmbeddings) -> int:
+        """Estimate the bytes of activations that the backward pass of these objects needs, to about a fifth.
+
+        Counted from what autograd saves per image token: six vectors of all channels in each two-way block and six in
+        upscaling, and in each block three attention weights for each head and prompt token.
+        """
+        _, length, channels = embedding.shape
+        num_objects, num_tokens = prompts.tokens.shape[0], prompts.tokens.shape[1] + len(self._output_tokens())
+        depth, num_heads = len(self.transformer.layers), self.transformer.num_heads
+        numbers = (6 * depth + 6) * channels + 3 * depth * num_heads * num_tokens
+        return num_objects * length * numbers * embedding.element_size()
 
     def _predict_part(
         self,
@@ -98,11 +118,11 @@ class MaskDecoder(nn.Module):
         prompts: PromptEmbeddings,
         multimask: bool | Bool[Tensor, "P"] | None,
     ) -> MaskPrediction:
-        image, *finer = (level[images] for level in (embedding, *finer))
+        image, *finer = (_of_images(level, images) for level in (embedding, *finer))
         if prompts.has_own_dense:
             image = image + _as_tokens(prompts.dense)
         output_tokens = self._output_tokens()
-        # Not len() of the prompts: that would fix their number in an export.
+        # Not len() of the prompts, which would fix their number in an export.
         num_outputs, num_objects = len(output_tokens), prompts.tokens.shape[0]
         tokens, image = self.transformer(
             torch.cat([output_tokens.expand(num_objects, -1, -1).to(prompts.tokens.dtype), prompts.tokens], dim=1),
@@ -126,7 +146,7 @@ class MaskDecoder(nn.Module):
         return torch.cat([self.iou_token.weight, self.mask_tokens.weight])
 
     def _read_tokens(self, tokens: Float[Tensor, "P T C"]) -> tuple[Float[Tensor, "P M c"], MaskPrediction]:
-        """Each mask token's filter over the upscaled image, and what the tokens say besides masks."""
+        """Return each mask token's filter over the upscaled image, and a prediction that still lacks its masks."""
         mask_tokens = tokens[:, 1 : 1 + self.num_mask_tokens]
         filters = [mlp(mask_tokens[:, index]) for index, mlp in enumerate(self.output_hypernetworks_mlps)]
         iou = self.iou_prediction_head(tokens[:, 0])
@@ -135,10 +155,10 @@ class MaskDecoder(nn.Module):
     def _draw_masks(
         self, image: Float[Tensor, "P L C"], filters: Float[Tensor, "P M c"], *finer: Tensor
     ) -> Float[Tensor, "P n M"]:
-        """Masks with the 4 x 4 pixels of each image token side by side; see :func:`_by_cell`.
+        """Return masks in which the 4 x 4 pixels of each image token are side by side; see :func:`_by_cell`.
 
-        A transposed convolution whose kernel is its stride is a linear map of each position on its own. Only the
-        masks, not the features, need to be put in order.
+        A transposed convolution whose kernel is as wide as its stride is a linear map of each position on its own. So
+        only the masks, not the features, need to be put in reading order.
         """
         grow1, norm, activate1, grow2, activate2 = self.output_upscaling
         assert isinstance(norm, LayerNorm2d)
@@ -153,7 +173,7 @@ class MaskDecoder(nn.Module):
 
 
 def _grow(x: Float[Tensor, "P n C"], convolution: nn.Module) -> Float[Tensor, "P n4 D"]:
-    """A 2 x 2 transposed convolution of stride 2 that leaves the four pixels of a position next to each other."""
+    """Apply a 2 x 2 transposed convolution of stride 2 and leave the four pixels of a position side by side."""
     weight, bias = convolution.weight, convolution.bias
     assert isinstance(weight, Tensor)
     assert isinstance(bias, Tensor)
@@ -161,17 +181,25 @@ def _grow(x: Float[Tensor, "P n C"], convolution: nn.Module) -> Float[Tensor, "P
     return grown.unflatten(2, (4, -1)).flatten(1, 2)
 
 
+def _of_images(level: Float[Tensor, "B L C"], images: slice | Int[Tensor, "P"]) -> Float[Tensor, "P L C"]:
+    """Return each object's image tokens; their gradients are summed in the objects' order.
+
+    Not ``level[images]``, whose backward pass on a CPU adds in whatever order its threads arrive.
+    """
+    return level[images] if isinstance(images, slice) else level.index_select(0, images)
+
+
 def _as_tokens(x: Float[Tensor, "B C h w"]) -> Float[Tensor, "B L C"]:
-    """A map as its positions in reading order, each position's channels side by side in memory."""
+    """Return a map's positions in reading order, the channels of each side by side in memory."""
     return x.flatten(2).transpose(1, 2).contiguous()
 
 
 def _by_cell(level: Float[Tensor, "B c H W"], stride: int) -> Float[Tensor, "B n c"]:
-    """A finer feature map in the order of :meth:`MaskDecoder._draw_masks`: cell by cell, halving by halving.
+    """Return a finer feature map in the order of :meth:`MaskDecoder._draw_masks`: cell by cell, halving by halving.
 
     Args:
         level: Features.
-        stride: Of its positions along the side of a cell, 2 or 4.
+        stride: Number of positions along the side of a cell, 2 or 4.
     """
     halves = [2] * (stride // 2)
     x = level.permute(0, 2, 3, 1).unflatten(2, (-1, *halves)).unflatten(1, (-1, *halves))
@@ -181,17 +209,17 @@ def _by_cell(level: Float[Tensor, "B c H W"], stride: int) -> Float[Tensor, "B n
 
 
 def _from_cells(logits: Float[Tensor, "P n M"]) -> Float[Tensor, "P M H W"]:
-    """Masks in reading order from the order of :meth:`MaskDecoder._draw_masks`."""
+    """Return masks in reading order from the order of :meth:`MaskDecoder._draw_masks`."""
     width = math.isqrt(logits.shape[1] // 16)
     x = logits.unflatten(1, (width, width, 2, 2, 2, 2))
     return x.permute(0, 7, 1, 3, 5, 2, 4, 6).flatten(5, 7).flatten(2, 4)
 
 
 def _parts(object_image: Int[Tensor, "P"], embedding: Float[Tensor, "B L C"]) -> list[tuple[slice, slice | Tensor]]:
-    """Which objects are decoded together, and their images: one for all of them, or one for each.
+    """Return the objects that are decoded together, and their images: one for all of them, or one for each.
 
     Objects of one image share its tokens. On a CPU, parts end where the image changes, unless all objects fit into one
-    part anyway; elsewhere looking would mean waiting for the device.
+    part anyway; on other devices reading the changes would mean waiting for the device.
     """
     num_objects, num_images = object_image.shape[0], embedding.shape[0]
     if torch.compiler.is_compiling():
@@ -221,7 +249,7 @@ def _join(parts: list[MaskPrediction]) -> MaskPrediction:
 
 
 def choose(of_tokens: Float[Tensor, "P 4 *c"], multimask: bool | Bool[Tensor, "P"] | None) -> Float[Tensor, "P n *c"]:
-    """Return the candidates' share of what belongs to the four mask tokens; see :meth:`MaskDecoder.forward`."""
+    """Select the candidates' values from those of the four mask tokens; see :meth:`MaskDecoder.forward`."""
     if multimask is None:
         return of_tokens
     single, multiple = of_tokens[:, :1], of_tokens[:, 1:]

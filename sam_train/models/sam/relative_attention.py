@@ -1,8 +1,8 @@
 """Attention with decomposed relative positions, without a tensor of keys times queries.
 
 The score of query i and key j has rows[i, row of j] + columns[i, column of j] added to it (Li et al., "MViTv2", 2022,
-section 4.1). Written out for all i and j, that takes 805 MB in each global layer of ViT-B at 1024 pixels, several times
-when gradients are kept. Both forms here compute the same function without it.
+section 4.1). Written out for all i and j, this bias takes 805 MB in each global layer of ViT-B at 1024 pixels, and
+several times as much with gradients. Both forms here compute the same function without it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-MAX_SCORES = 2**20  # at a time: 4 MB in float32 stay in a core's cache; fastest of 2**19 to 2**23
+MAX_SCORES = 2**20  # computed at once: 4 MB in float32 stay in a core's cache; fastest of 2**19 to 2**23
 
 
 def attend(
@@ -25,14 +25,14 @@ def attend(
     rows: Float[Tensor, "N L h"],
     columns: Float[Tensor, "N L w"],
 ) -> Float[Tensor, "N L c"]:
-    """Each of N heads over its own grid of h by w = L positions.
+    """Attend in each of N heads over its own grid of h by w = L positions.
 
     Args:
         q: Queries, already scaled.
         k: Keys.
         v: Values.
-        rows: What is added to a query's scores of the keys in each row.
-        columns: Likewise in each column.
+        rows: Per query, added to the scores of the keys in each row.
+        columns: Per query, added to the scores of the keys in each column.
     """
     # Fused kernels for accelerators know no bias of this shape; a compiler would unroll the chunks.
     is_eager_on_cpu = q.device.type == "cpu" and not torch.compiler.is_compiling()
@@ -46,13 +46,13 @@ def attend_through_channels(
     rows: Float[Tensor, "N L h"],
     columns: Float[Tensor, "N L w"],
 ) -> Float[Tensor, "N L c"]:
-    """:func:`attend` for kernels that take no bias: it becomes channels.
+    """Compute :func:`attend` with kernels that take no bias: the bias becomes channels of queries and keys.
 
-    The bias is itself a dot product, of [rows[i], columns[i]] with the one-hot row and column of j.
+    It is itself a dot product, of [rows[i], columns[i]] with the one-hot row and column of j.
     """
     height, width = rows.shape[-1], columns.shape[-1]
     cell = torch.arange(height * width, device=q.device)
-    # Flash attention wants all of one width, and fused kernels a multiple of 8: channels of zeros change nothing.
+    # Flash attention needs q, k and v of one width, fused kernels a multiple of 8; channels of zeros change nothing.
     padding = -(q.shape[-1] + height + width) % 8
     place = torch.cat([F.one_hot(cell // width, height), F.one_hot(cell % width, width)], dim=-1).to(k.dtype)
     place = F.pad(place, (0, padding))
@@ -70,10 +70,10 @@ def attend_in_chunks(
     rows: Float[Tensor, "N L h"],
     columns: Float[Tensor, "N L w"],
 ) -> Float[Tensor, "N L c"]:
-    """:func:`attend` for a few heads, or a few queries of one head, at a time; scores are made again for gradients."""
+    """Compute :func:`attend` for a few heads, or a few queries of one head, at once; backward repeats the scores."""
     length = q.shape[1]
     num_heads, num_queries = max(MAX_SCORES // length**2, 1), min(max(MAX_SCORES // length, 1), length)
-    # What is before the first layer that trains needs no gradient, and must not keep what it would be made of.
+    # Layers before the first that trains need no gradient, and must not keep anything for one.
     trains = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (q, k, v, rows, columns))
     run = partial(checkpoint, _attend, use_reentrant=False, preserve_rng_state=False) if trains else _attend
     heads = []

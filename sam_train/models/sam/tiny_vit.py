@@ -22,14 +22,14 @@ EXPANSION = 4  # hidden channels of every MLP and inverted bottleneck, in every 
 class TinyViTConfig:
     """Sizes of the encoder; the defaults are MobileSAM's, the 5M model of the paper.
 
-    Nothing in it belongs to one size of input: its positions are offsets within a window.
+    The encoder fits every input size: its positions are offsets within a window.
 
     Attributes:
         embed_dims: Channels of the four stages. The first is convolutional, the others attend over windows.
         depths: Blocks of each stage.
-        num_heads: Attention heads of each stage; the first has none to use them.
-        window_sizes: Side of each stage's windows, in cells of its map; likewise.
-        patch_size: Side of a patch in pixels: 4, or 1 as LiteMedSAM has it for inputs of 256 pixels.
+        num_heads: Attention heads of each stage; unused in the first, which has no attention.
+        window_sizes: Side of each stage's windows, in cells of its map; unused in the first, too.
+        patch_size: Side of a patch in pixels: 4, or 1 as in LiteMedSAM, whose inputs have 256 pixels.
         num_classes: Width of the classifier that MobileSAM's checkpoints still carry; 0 leaves it out.
     """
 
@@ -56,7 +56,7 @@ class TinyViTConfig:
 
 
 class ConvNorm(nn.Sequential):
-    """A convolution that keeps the size (or divides it by its stride) and batch normalisation."""
+    """A convolution that keeps the size (or divides it by its stride) and batch normalization."""
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, depthwise: bool = False
@@ -68,7 +68,7 @@ class ConvNorm(nn.Sequential):
 
 
 class PatchEmbed(nn.Module):
-    """Pixels to the first stage's channels, with half of them on the way."""
+    """Two convolutions from pixels to the first stage's channels, the first with half of them."""
 
     def __init__(self, dim: int, patch_size: int) -> None:
         super().__init__()
@@ -78,12 +78,12 @@ class PatchEmbed(nn.Module):
         )
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
-        """The map of patches."""
+        """Return the map of patches."""
         return self.seq(images)
 
 
 class Bottleneck(nn.Module):
-    """Three convolutions, pointwise, depthwise and pointwise: TinyViT's ``MBConv`` and ``PatchMerging``."""
+    """A pointwise, a depthwise and a pointwise convolution: TinyViT's ``MBConv`` and ``PatchMerging``."""
 
     def __init__(self, in_channels: int, hidden_channels: int, out_channels: int, stride: int = 1) -> None:
         super().__init__()
@@ -92,7 +92,7 @@ class Bottleneck(nn.Module):
         self.conv3 = ConvNorm(hidden_channels, out_channels, 1)
 
     def forward(self, x: Float[Tensor, "B c h w"]) -> Float[Tensor, "B C H W"]:
-        """The map at the resolution its stride asks for."""
+        """Return the map, its sides divided by the stride."""
         return self.conv3(F.gelu(self.conv2(F.gelu(self.conv1(x)))))
 
 
@@ -103,7 +103,7 @@ class MBConv(EncoderBlock, Bottleneck):
         super().__init__(dim, EXPANSION * dim, dim)
 
     def transform(self, x: Float[Tensor, "B C h w"]) -> Float[Tensor, "B C h w"]:
-        """The map after the block."""
+        """Return the map after the block."""
         return F.gelu(x + Bottleneck.forward(self, x))
 
 
@@ -120,7 +120,7 @@ class BiasedAttention(nn.Module):
         self.attention_biases = nn.Parameter(torch.zeros(num_heads, window_size**2))
 
     def forward(self, x: Float[Tensor, "n side side C"]) -> Float[Tensor, "n side side C"]:
-        """Every position attends to every other of its window."""
+        """Let every position attend to every other in its window."""
         qkv = self.qkv(self.norm(x)).flatten(1, 2).unflatten(-1, (self.num_heads, 3, -1))
         q, k, v = qkv.permute(3, 0, 2, 1, 4)
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=self._bias().to(q.dtype))
@@ -134,7 +134,7 @@ class BiasedAttention(nn.Module):
 
 
 class MLP(nn.Module):
-    """Normalisation, linear, GELU, linear; the names are the checkpoints'."""
+    """Normalization, linear, GELU, linear; names are those of the checkpoints."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -143,12 +143,12 @@ class MLP(nn.Module):
         self.fc2 = nn.Linear(EXPANSION * dim, dim)
 
     def forward(self, x: Float[Tensor, "B h w C"]) -> Float[Tensor, "B h w C"]:
-        """Each position on its own."""
+        """Transform each position on its own."""
         return self.fc2(F.gelu(self.fc1(self.norm(x))))
 
 
 class TinyViTBlock(EncoderBlock):
-    """Windowed attention, a depthwise convolution that lets windows meet, and an MLP."""
+    """Windowed attention, a depthwise convolution across windows, and an MLP."""
 
     def __init__(self, dim: int, num_heads: int, window_size: int) -> None:
         super().__init__()
@@ -164,7 +164,7 @@ class TinyViTBlock(EncoderBlock):
     def transform(self, x: Float[Tensor, "B C h w"]) -> Float[Tensor, "B C h w"]:
         """Return the map after the block."""
         x = x.permute(0, 2, 3, 1)
-        # Padded before the attention normalises: the padding takes part in it as the norm's bias.
+        # Padded before attention normalizes: the padding takes part in attention as the norm's bias.
         windows = self.attn(partition_windows(x, self.window_size))
         x = x + merge_windows(windows, (x.shape[1], x.shape[2]))
         x = self.local_conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
@@ -172,7 +172,7 @@ class TinyViTBlock(EncoderBlock):
 
 
 class Stage(nn.Module):
-    """Blocks at one resolution and the step to the next."""
+    """Blocks at one resolution and the convolutions to the next."""
 
     def __init__(self, blocks: list[nn.Module], downsample: Bottleneck | None) -> None:
         super().__init__()
@@ -181,12 +181,12 @@ class Stage(nn.Module):
 
     @property
     def steps(self) -> list[nn.Module]:
-        """From this stage's map to the next one's."""
+        """The modules from this stage's map to the next stage's, in order."""
         return [*self.blocks, *([] if self.downsample is None else [self.downsample])]
 
 
 class TinyViT(StagedEncoder):
-    """Four stages and SAM's neck. Batch normalisation: in evaluation mode an image's embedding is its own affair."""
+    """Four stages and SAM's neck, with batch normalization: images are independent in evaluation mode only."""
 
     def __init__(self, config: TinyViTConfig, out_channels: int) -> None:
         super().__init__()
@@ -215,7 +215,7 @@ class TinyViT(StagedEncoder):
         return [step for stage in self.layers for step in stage.steps]  # pyright: ignore[reportGeneralTypeIssues]
 
     def start(self, images: Float[Tensor, "B 3 H W"]) -> tuple[Float[Tensor, "B c h w"]]:
-        """Patches of images of any size that is a multiple of the stride."""
+        """Return the patches of images whose size is a multiple of the stride."""
         return (self.patch_embed(images),)
 
     def finish(self, maps: Maps) -> Float[Tensor, "B C h w"]:

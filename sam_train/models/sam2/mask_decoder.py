@@ -1,4 +1,4 @@
-"""SAM 2's mask decoder: SAM's, with finer features, an object score and a way out of unstable masks."""
+"""SAM 2's mask decoder: SAM's with finer features, an object score and a replacement for unstable masks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sam_train.models.sam.mask_decoder import MaskDecoder, choose
 from sam_train.models.two_way_transformer import TwoWayTransformer
 from sam_train.structures import ImageFeatures, MaskPrediction
 
-# Of the released configurations (sam2/build_sam.py): a mask is stable if its IoU with itself is high when the
+# From the released configurations (sam2/build_sam.py): a mask is stable if its IoU with itself stays high when its
 # threshold moves from -delta to +delta.
 STABILITY_DELTA = 0.05
 STABILITY_THRESHOLD = 0.98
@@ -23,7 +23,7 @@ STABILITY_THRESHOLD = 0.98
 class Sam2MaskDecoder(MaskDecoder):
     """SAM 2's mask decoder (Ravi et al. 2024, section 4 and appendix D.1) over packed objects.
 
-    Its first token says whether the object is in the image at all, the others are SAM's.
+    Its first token predicts whether the object is in the image at all; the others are SAM's.
     """
 
     def __init__(self, dim: int, transformer: TwoWayTransformer) -> None:
@@ -42,7 +42,7 @@ class Sam2MaskDecoder(MaskDecoder):
         multimask: bool | Bool[Tensor, "P"],
         dynamic_multimask: bool = False,
     ) -> MaskPrediction:
-        """As SAM's; with ``dynamic_multimask`` an unstable single mask gives way to the best of the three."""
+        """Decode as SAM; with ``dynamic_multimask`` the best of the three replaces a single mask that is unstable."""
         if not dynamic_multimask or multimask is True:
             return super().forward(features, position, prompts, object_image, multimask)
         tokens = self.predict_tokens(features, position, prompts, object_image)
@@ -83,7 +83,7 @@ def prefer_stable(tokens: MaskPrediction) -> MaskPrediction:
 
 
 def stability(logits: Float[Tensor, "P M h w"]) -> Float[Tensor, "P M"]:
-    """IoU of each mask at a stricter with the same at a looser threshold; 1 where even the looser one is empty."""
+    """Return the IoU of each mask at a stricter and at a looser threshold; 1 where even the looser mask is empty."""
     strict = (logits > STABILITY_DELTA).sum(dim=(-2, -1))
     loose = (logits > -STABILITY_DELTA).sum(dim=(-2, -1))
     return torch.where(loose > 0, strict / loose, 1.0)

@@ -107,7 +107,7 @@ class OneOf(Share):
         return count
 
 
-def test_damaged_entries_are_made_anew_and_leftovers_of_a_kill_are_not_read(cache):
+def test_damaged_entries_are_recomputed_and_temporary_files_are_not_read(cache):
     views = plain_views(5)
     fill(cache, [views], encode)
     _, torn, empty, garbage, misshapen = entries(cache)
@@ -123,14 +123,14 @@ def test_damaged_entries_are_made_anew_and_leftovers_of_a_kill_are_not_read(cach
     assert {path: path.read_bytes() for path in entries(cache)} == good
 
 
-def test_an_unreadable_layout_is_made_anew(cache):
+def test_an_unreadable_layout_is_recomputed(cache):
     fill(cache, [plain_views(2)], encode)
     (cache.place / "layout.json").write_text("{")
     fill(cache, [plain_views(2)], encode)
     assert num_encoded(cache, plain_views(2)) == 0
 
 
-def test_two_writers_at_once_of_which_one_is_killed_leave_whole_entries(tmp_path):
+def test_two_writers_leave_whole_entries_when_one_is_killed(tmp_path):
     cache, views = EmbeddingCache(tmp_path, "encoder"), plain_views(30)
     command = [sys.executable, "-m", "tests.data.cache.embeddings", str(tmp_path), "5000"]
     with subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL) as other:
@@ -206,7 +206,7 @@ def test_an_entry_that_goes_missing_in_training_says_what_to_do(cache):
         dataset[(0, 4)]
 
 
-def test_masks_that_lost_their_size_are_named_although_the_image_is_not_read(cache, tmp_path):
+def test_a_mask_of_another_size_is_named_although_the_image_is_not_read(cache, tmp_path):
     root = make_folder(tmp_path, {name: two_objects() for name in "abcdef"})
     source = FolderSource(str(root), split=(0, 0, 1)).splits()["test"]
     dataset = TrainDataset(source, SAM, None, 2, 1, 0, cache)

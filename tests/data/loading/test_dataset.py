@@ -55,7 +55,7 @@ def test_masks_move_with_the_image(preprocessing):
         assert all(min(abs(color - known) for known in (60, 100, 140, 180)) <= 5 for color in colors)
         visible = train_dataset(preprocessing=preprocessing)[(epoch, 4)].masks.any(0)
         near = torch.nn.functional.max_pool2d(visible[None].float(), 5, 1, 2)[0] > 0
-        assert batch.images[0, 0][~near].float().mean() < 2  # what has colour is in a mask
+        assert batch.images[0, 0][~near].float().mean() < 2  # only masks have color
 
 
 @pytest.mark.parametrize("preprocessing", [SAM, SAM2, Preprocessing(image_size=96)])
@@ -97,7 +97,7 @@ class Specks(Squares):
         return Sample(self.ids[index], image, labels, torch.zeros(len(chosen), dtype=torch.long), chosen + 1)
 
 
-def test_specks_take_no_places_of_objects_that_are_large_enough():
+def test_objects_that_are_too_small_do_not_displace_large_ones():
     dataset = TrainDataset(Specks(), SAM, None, max_objects=2, min_area=16, seed=0)
     assert [dataset[(epoch, 0)].num_objects for epoch in range(10)] == [2] * 10
 
@@ -115,7 +115,7 @@ class MostlyEmpty(Squares):
         return replace(sample, id=self.ids[index])
 
 
-def test_an_image_without_objects_leaves_its_place_to_any_other():
+def test_an_image_without_objects_is_replaced_by_a_random_other():
     source = MostlyEmpty()
     dataset = TrainDataset(source, SAM, None, 8, 4, 0)
     shown = [dataset[(0, index)].ids[0] for index in range(60)]
@@ -140,14 +140,14 @@ def test_some_images_of_a_source_are_always_the_same_and_in_no_step():
     assert source.some(640) is source
 
 
-def test_training_validates_some_and_the_report_all():
+def test_training_validates_on_some_images_and_the_report_uses_all():
     loading = Loading(num_workers=0, max_val_images=2)
     data = SegmentationData({"val": Squares(6)}, SAM, loading, 0)
     assert [name for batch in data.val_dataloader() for name in batch.ids] == list(Squares(6).some(2).ids)
     assert sum(len(batch.ids) for batch in data.eval_dataloader("val")) == 6
 
 
-def test_loading_processes_share_a_machine_but_not_what_slurm_gave_each(monkeypatch):
+def test_devices_share_processors_unless_slurm_gives_each_its_own(monkeypatch):
     monkeypatch.setattr(datamodule, "num_processors", lambda: 8)
     monkeypatch.delenv("SLURM_NTASKS_PER_NODE", raising=False)
     assert Loading().workers(4) == 1
@@ -180,7 +180,7 @@ class Speck(Squares):
         return replace(sample, plane=torch.zeros(1, dtype=torch.long), value=torch.ones(1, dtype=torch.long))
 
 
-def test_an_image_whose_objects_vanish_leaves_its_place_to_another():
+def test_an_image_whose_objects_vanish_is_replaced_by_another():
     small = Preprocessing(image_size=16)
     batch = TrainDataset(Speck(1), small, None, 8, 0, 0)[(0, 0)]
     assert batch.ids != ("squares/0",)

@@ -14,8 +14,8 @@ from sam_train.preprocessing import Preprocessing
 from tests.data.samples import Squares
 
 
-def stream(num_images, batch_size, rank=0, world_size=1, start=0, count=7, parts=1):
-    batches = TrainBatches(num_images, batch_size, seed=3, rank=rank, world_size=world_size, parts=parts)
+def stream(num_images, batch_size, rank=0, world_size=1, start=0, count=7):
+    batches = TrainBatches(num_images, batch_size, seed=3, rank=rank, world_size=world_size)
     keys = []
     while len(keys) < count:
         batches.start = start + len(keys)
@@ -28,15 +28,6 @@ def test_devices_share_what_one_would_see(num_images, batch_size, world_size):
     whole = stream(num_images, batch_size * world_size)
     shares = [stream(num_images, batch_size, rank, world_size) for rank in range(world_size)]
     assert whole == [list(chain(*parts)) for parts in zip(*shares, strict=True)]
-
-
-@given(num_images=st.integers(1, 20), batch_size=st.integers(1, 6), data=st.data())
-def test_parts_of_batches_are_the_batches(num_images, batch_size, data):
-    parts = data.draw(st.integers(1, batch_size))
-    pieces = stream(num_images, batch_size, parts=parts, count=5 * parts)
-    joined = [list(chain(*pieces[first : first + parts])) for first in range(0, 5 * parts, parts)]
-    assert joined == stream(num_images, batch_size, count=5)
-    assert all(pieces)
 
 
 @given(num_images=st.integers(1, 20), batch_size=st.integers(1, 4), start=st.integers(0, 30))

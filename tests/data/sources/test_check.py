@@ -8,6 +8,7 @@ import pytest
 from sam_train.data.sources import check
 from sam_train.data.sources.base import ImageSet
 from sam_train.data.sources.check import LINES_PER_KIND, check_sources
+from sam_train.data.sources.doubts import Answer, Doubt, Notice
 from sam_train.errors import InputError, Problem
 
 
@@ -55,13 +56,40 @@ def test_a_kind_is_cut_short_but_counted_in_full():
     assert lines[-1] == "  ... and 7 more"
 
 
+def asked(number: int, question=Doubt, holds=True) -> Answer:
+    return question("odd", Path(f"{number:03}.png"), "holds 3", "make it even", holds)
+
+
+@pytest.mark.parametrize(("yes", "no", "told"), [(3, 3, True), (3, 4, False), (1, 0, True), (0, 5, False)])
+def test_a_doubt_is_told_if_at_least_half_of_the_answers_are_yes(yes, no, told):
+    answers = [[asked(number, holds=number < yes)] for number in range(yes + no)]
+    source = Faulty(*answers, *[[]] * 10)  # ten have nothing to say
+    if told:
+        lines = report_of(train=source)
+        assert f"odd ({yes} of {yes + no}): make it even" in lines
+        assert sum("holds 3" in line for line in lines) == yes
+    else:
+        check_sources({"train": source})
+
+
+def test_a_doubt_that_does_not_apply_is_not_told_beside_other_problems():
+    lines = report_of(train=Faulty([asked(0)], [asked(1, holds=False)], [asked(2, holds=False)], [torn(3)]))
+    assert lines[0] == "the data has 1 problem(s):"
+
+
+def test_a_notice_stops_nothing():
+    answers = [[asked(number, Notice, number > 2)] for number in range(5)]
+    with pytest.warns(UserWarning, match=r"odd \(2 of 5\): make it even; such as 003.png: holds 3"):
+        check_sources({"train": Faulty(*answers)})
+
+
 def test_a_split_that_serves_twice_is_read_once():
     source = Faulty(*[[]] * 50, [torn(0)])
     assert "torn (1): glue it" in report_of(val=source, test=source)
     assert source.asked == Counter(range(51))
 
 
-def test_what_two_splits_tell_alike_is_told_once():
+def test_a_problem_of_two_splits_is_told_once():
     assert "torn (1): glue it" in report_of(val=Faulty([torn(0)]), test=Faulty([torn(0)]))
 
 

@@ -3,7 +3,6 @@
 import pickle
 import random
 import shutil
-from collections import deque
 from contextlib import nullcontext
 
 import numpy as np
@@ -18,6 +17,7 @@ from sam_train.data.sources.check import check_sources
 from sam_train.data.sources.folder import FolderSource
 from sam_train.errors import InputError
 from tests.data.sources.folders import EVERYTHING, make_folder, picture, read_only, save, two_objects
+from tests.data.sources.test_mask_pieces import pieces
 
 
 def split_ids(root, **options):
@@ -52,22 +52,6 @@ def test_labels_may_be_large_numbers(tmp_path):
     save(tmp_path / "masks" / "a.tif", labels)
     (sample,) = read_only(tmp_path)
     assert sample.masks().sum((1, 2)).tolist() == [6, 3]
-
-
-def pieces(mask: np.ndarray) -> set[frozenset]:
-    """Sets of pixels connected over sides and corners."""
-    left, found = {tuple(at) for at in np.argwhere(mask)}, set()
-    while left:
-        queue = deque([left.pop()])
-        piece = set(queue)
-        while queue:
-            y, x = queue.popleft()
-            near = {(y + dy, x + dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)} & left
-            left -= near
-            piece |= near
-            queue += near
-        found.add(frozenset(piece))
-    return found
 
 
 @settings(deadline=None)  # files take what they take
@@ -135,7 +119,7 @@ def test_an_object_in_a_file_of_its_own_has_the_same_draws_whatever_else_is_read
     assert torch.equal(object_draws("a", last.value)[0], object_draws("a", whole.value)[2])
 
 
-def test_a_copy_is_recognised_and_a_change_of_the_file_noticed(tmp_path):
+def test_a_copy_is_recognized_and_a_change_of_the_file_noticed(tmp_path):
     make_folder(tmp_path / "here")
     shutil.copytree(tmp_path / "here", tmp_path / "there", copy_function=shutil.copyfile)
     here, there = (FolderSource(str(tmp_path / name), **EVERYTHING).splits()["test"] for name in ("here", "there"))
@@ -160,7 +144,7 @@ def test_smoothed_labels_are_a_problem_and_thin_objects_none(tmp_path):
     rows, columns = np.mgrid[:64, :64]
     distance = np.hypot(rows - 32, columns - 32)
     make_folder(tmp_path / "soft", {"a": np.clip((20.5 - distance) * 80, 0, 255).astype(np.uint8)})
-    with pytest.raises(InputError, match=r"soft edges \(1\): .*nearest neighbour"):
+    with pytest.raises(InputError, match=r"soft edges \(1\): .*nearest neighbor"):
         check_sources(FolderSource(str(tmp_path / "soft"), **EVERYTHING).splits())
     thin = np.zeros((64, 64), np.uint8)
     thin[::8, 5:50] = 1
@@ -174,7 +158,7 @@ def test_smoothed_labels_are_a_problem_and_thin_objects_none(tmp_path):
 
 
 @pytest.mark.parametrize("options", [{}, {"objects": "components"}, {"objects": "binary"}])
-def test_many_pieces_of_one_number_want_a_word_if_that_is_the_rule(tmp_path, options):
+def test_one_number_of_many_pieces_is_asked_about_if_that_is_the_rule(tmp_path, options):
     labels = np.zeros((20, 20), np.uint8)
     labels[1::4, 1::4] = 255
     make_folder(tmp_path, {"1": labels})
@@ -259,7 +243,7 @@ def test_lists_split_and_select(tmp_path):
     assert split_ids(tmp_path) == {"train": ["p0_0", "p0_1"], "val": ["p1_2"], "test": ["p1_3"]}
 
 
-def test_split_folders_are_recognised(tmp_path):
+def test_split_folders_are_recognized(tmp_path):
     for split in ("train", "val", "test"):
         make_folder(tmp_path / "a" / split, {"1": two_objects()})
         make_folder(tmp_path / "b", {f"{split}/1": two_objects()})

@@ -69,7 +69,7 @@ FAULTS = {
     "mask without image": lambda root: save(root / "masks" / "other.png", two_objects()),
     "size mismatch": lambda root: save(root / "masks" / "g.png", two_objects((12, 15))),
     "all-zero mask": lambda root: save(root / "masks" / "g.png", two_objects() * 0),
-    "colour mask": lambda root: image_of(root, "masks/g.png"),
+    "color mask": lambda root: image_of(root, "masks/g.png"),
     "duplicate stem": lambda root: image_of(root, "images/g.jpg"),
     "two kinds of masks": lambda root: save(root / "masks" / "g__1.png", two_objects()),
     "not a file": lambda root: ((root / "images/g.png").unlink(), (root / "images/g.png").symlink_to("gone")),
@@ -215,3 +215,39 @@ def test_a_mistake_is_told_when_the_folder_is_opened(tmp_path, mistake):
         change(root)
     with pytest.raises(InputError, match=message):
         FolderSource(**{"root": str(root), **options}).splits()
+
+
+def linked(root):
+    """A folder whose files are links into a store beside it."""
+    store = make_folder(root.parent / "store")
+    for name in ("images", "masks"):
+        (root / name).mkdir(parents=True)
+        for path in (store / name).iterdir():
+            (root / name / path.name).symlink_to(path)
+    return root
+
+
+def test_links_into_a_store_are_followed_if_asked_to(tmp_path):
+    root = linked(tmp_path / "data")
+    with pytest.raises(InputError, match=r"link out of the data root \(10\): .*data.links=true"):
+        check_sources(FolderSource(str(root)).splits())
+    check_sources(FolderSource(str(root), links=True).splits())
+    assert len(read_only(root, links=True)) == 10
+
+
+def test_folders_that_are_links_are_followed_if_asked_to_but_not_in_circles(tmp_path):
+    store, root = make_folder(tmp_path / "store"), tmp_path / "data"
+    root.mkdir()
+    for name in ("images", "masks"):
+        (root / name).symlink_to(store / name)
+        (store / name / "more").symlink_to(make_folder(tmp_path / "other") / name)
+    with pytest.raises(InputError, match=r"leads out of .*, or set data.links=true"):
+        FolderSource(str(root)).splits()
+    with pytest.raises(InputError, match=r"a link to a folder is not followed; .* data.links=true"):
+        FolderSource(str(store)).splits()
+    assert len(read_only(root, links=True)) == 20
+    with pytest.raises(InputError, match=r"leads out of .*; name a folder inside data.root$"):
+        FolderSource(str(root), images="../store/images", links=True).splits()
+    (store / "images" / "circle").symlink_to(store / "images")
+    with pytest.raises(InputError, match=r"circle: a link to a folder that it lies in; remove it"):
+        FolderSource(str(root), links=True).splits()

@@ -2,9 +2,7 @@
 
 import io
 import os
-import struct
-import zlib
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,11 +11,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from sam_train.data.sources.image_files import read_image, read_labels, read_mask
+from sam_train.data.sources.image_files import read_image
+from sam_train.data.sources.mask_files import read_numbers
 from sam_train.errors import InputError
-from tests.data.sources.folders import picture, save, two_objects
+from tests.data.sources.folders import picture, png_of_16_bits, save
 
-GREY = np.arange(0, 240, 10, dtype=np.uint8).reshape(4, 6)
+GRAY = np.arange(0, 240, 10, dtype=np.uint8).reshape(4, 6)
 
 
 def pixels_of(path):
@@ -33,19 +32,19 @@ def test_rgb_is_kept(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "1", "P"])
-def test_grey_is_repeated(tmp_path, mode):
-    levels = np.where(GREY > 100, 255, 0).astype(np.uint8) if mode == "1" else GREY
+def test_gray_is_repeated(tmp_path, mode):
+    levels = np.where(GRAY > 100, 255, 0).astype(np.uint8) if mode == "1" else GRAY
     Image.fromarray(levels).convert(mode).save(tmp_path / "a.png")
     np.testing.assert_array_equal(pixels_of(tmp_path / "a.png"), np.repeat(levels[..., None], 3, 2))
 
 
-def test_stored_colours_count_under_transparency(tmp_path):
+def test_stored_colors_count_under_transparency(tmp_path):
     alpha = np.arange(12 * 16, dtype=np.uint8).reshape(12, 16, 1)
     path = save(tmp_path / "a.png", np.concatenate([picture(), alpha], 2))
     np.testing.assert_array_equal(pixels_of(path), picture())
 
 
-def test_palette_gives_its_colours_transparent_or_not(tmp_path):
+def test_palette_gives_its_colors_transparent_or_not(tmp_path):
     image = Image.fromarray(np.array([[0, 1], [2, 1]], np.uint8), mode=None).convert("P")
     image.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90])
     image.save(tmp_path / "a.png", transparency=bytes([0, 128, 255]))
@@ -110,8 +109,8 @@ def test_images_and_masks_are_turned_upright(tmp_path, suffix, orientation):
     exif[0x0112] = orientation
     path = save(tmp_path / f"a.{suffix}", picture(), exif=exif)
     np.testing.assert_array_equal(pixels_of(path), UPRIGHT[orientation](picture()))
-    path = save(tmp_path / f"m.{suffix}", GREY, exif=exif)
-    np.testing.assert_array_equal(read_labels(path), UPRIGHT[orientation](GREY))
+    path = save(tmp_path / f"m.{suffix}", GRAY, exif=exif)
+    np.testing.assert_array_equal(read_numbers(path, is_region=False).pixels, UPRIGHT[orientation](GRAY))
 
 
 def test_a_photograph_with_a_preview_is_one_image(tmp_path):
@@ -120,98 +119,12 @@ def test_a_photograph_with_a_preview_is_one_image(tmp_path):
     assert read_image(tmp_path / "a.jpg").shape == (3, 12, 16)
 
 
-@settings(deadline=None)  # files take what they take
-@given(
-    hnp.arrays(np.uint16, st.tuples(st.integers(1, 9), st.integers(1, 9))),
-    st.sampled_from(["png", "tif"]),
-    st.sampled_from([np.uint8, np.uint16, np.int32, np.float32, bool]),
-)
-def test_labels_come_back_as_written(tmp_path_factory, labels, suffix, dtype):
-    if suffix == "png" and dtype in (np.int32, np.float32):
-        suffix = "tif"  # PNG has neither
-    stored = labels.astype(dtype)
-    found = read_labels(save(tmp_path_factory.mktemp("labels") / f"a.{suffix}", stored))
-    assert found.dtype == np.int32
-    np.testing.assert_array_equal(found, stored.astype(np.int32))
-
-
-def test_labels_of_a_palette_are_its_indices(tmp_path):
-    image = Image.fromarray(GREY // 10)
-    image.putpalette(list(np.random.default_rng(0).integers(0, 256, 768)))
-    image.save(tmp_path / "a.png")
-    np.testing.assert_array_equal(read_labels(tmp_path / "a.png"), GREY // 10)
-
-
-def test_equal_channels_are_one_plane(tmp_path):
-    opaque = np.full_like(GREY, 255)
-    for name, planes in {"rgb": [GREY] * 3, "rgba": [GREY] * 3 + [opaque], "la": [GREY, opaque]}.items():
-        path = save(tmp_path / f"{name}.png", np.stack(planes, 2))
-        np.testing.assert_array_equal(read_labels(path), GREY)
-
-
-def test_jpeg_masks_are_cut_at_half_white(tmp_path):
-    mask = np.zeros((40, 50), bool)
-    mask[7:22, 11:38] = True
-    path = save(tmp_path / "a.jpg", np.repeat(mask[..., None] * np.uint8(255), 3, 2))
-    assert len(np.unique(np.array(Image.open(path)))) > 2
-    np.testing.assert_array_equal(read_mask(path), mask)
-
-
-WRONG_LABELS = {
-    "colour mask": (picture(), "png"),
-    "transparent mask": (np.stack([GREY, GREY], 2), "png"),
-    "non-integer labels": (GREY.astype(np.float32) + 0.5, "tif"),
-    "labels out of range": (GREY.astype(np.int32) - 1, "tif"),
-    "lossy labels": (GREY, "jpg"),
-}
-
-
-@pytest.mark.parametrize("kind", WRONG_LABELS)
-def test_what_is_no_label_image_is_refused(tmp_path, kind):
-    pixels, suffix = WRONG_LABELS[kind]
-    path = save(tmp_path / f"a.{suffix}", pixels)
-    with pytest.raises(InputError, match=f"^{kind}: {path}: .*; "):
-        read_labels(path)
-
-
-def test_a_tiff_may_be_lossy_too(tmp_path):
-    path = save(tmp_path / "a.tif", two_objects((32, 48)), compression="jpeg")
-    with pytest.raises(InputError, match=f"^lossy labels: {path}"):
-        read_labels(path)
-
-
-def png_of_16_bits(path: Path, pixels: np.ndarray) -> Path:
-    """Colour of 16 bits, which Pillow reads but does not write."""
-    height, width, _ = pixels.shape
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0))
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
-    return path
-
-
-def test_numbers_of_objects_in_colour_of_16_bits_are_refused(tmp_path):
-    labels = np.repeat(np.array([[0, 5, 300, 400]], np.uint16)[..., None], 3, axis=2)
-    with pytest.raises(InputError, match=r"16-bit colour mask: .*a\.png: .* save one channel"):
-        read_labels(png_of_16_bits(tmp_path / "a.png", labels))
-
-
-def test_colour_of_16_bits_keeps_its_high_bytes_if_there_is_anything_in_them(tmp_path):
+def test_color_of_16_bits_keeps_its_high_bytes_if_there_is_anything_in_them(tmp_path):
     pixels = picture().astype(np.uint16) * 256
     np.testing.assert_array_equal(pixels_of(png_of_16_bits(tmp_path / "a.png", pixels)), picture())
     for factor, largest in ((16, 4095), (256, 255)):
-        with pytest.raises(InputError, match=rf"dark 16-bit colour: .*a\.png: .* {largest} of 65535"):
+        with pytest.raises(InputError, match=rf"dark 16-bit color: .*a\.png: .* {largest} of 65535"):
             read_image(png_of_16_bits(tmp_path / "a.png", pixels // factor))
-
-
-def test_pages_are_refused(tmp_path):
-    pages = [Image.fromarray(GREY), Image.fromarray(GREY)]
-    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
-    with pytest.raises(InputError, match="has 2 pages; save each page"):
-        read_image(tmp_path / "a.tif")
 
 
 def test_a_huge_image_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
@@ -245,7 +158,7 @@ def test_damage_is_an_error_that_names_the_file(tmp_path_factory, data, kind):
         damaged[position] ^= data.draw(st.integers(1, 255))
     path = tmp_path_factory.mktemp("damage") / "a.png"
     path.write_bytes(damaged)
-    for read in (read_image, read_labels):
+    for read in (read_image, partial(read_numbers, is_region=False)):
         told = str(path)
         try:
             read(path)

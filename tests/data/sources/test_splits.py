@@ -83,6 +83,6 @@ def test_one_group_cannot_be_split(groups, found):
 
 
 @pytest.mark.parametrize("fractions", [(0.7, 0.3), (0.7, 0.7, -0.4), (70, 15, 15), (0.7, 0.1, 0.1)])
-def test_what_are_no_shares_is_refused(fractions):
+def test_fractions_that_are_no_shares_are_refused(fractions):
     with pytest.raises(InputError, match="shares of train, val and test"):
         assign_splits(list("abc"), fractions, 0)

@@ -1,0 +1,115 @@
+"""Reads TIFF files: one image of any number type, bands and compression, as it is stored."""
+
+from __future__ import annotations
+
+import logging
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+from PIL import Image
+
+from sam_train.data.sources.raster import Mode, Raster, upright
+from sam_train.errors import FileError, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from tifffile import TiffFile, TiffPage
+
+MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+"""How TIFF and BigTIFF files begin."""
+
+# Values of the tags PhotometricInterpretation, Compression, ExtraSamples and Orientation (TIFF 6.0 and its supplements)
+_WHITE_IS_ZERO = 0
+_MODES: dict[int, tuple[Mode, int]] = {
+    _WHITE_IS_ZERO: ("L", 1),
+    1: ("L", 1),
+    2: ("RGB", 3),
+    3: ("P", 1),
+    5: ("CMYK", 4),
+    6: ("YCbCr", 3),
+    8: ("LAB", 3),
+}
+"""What the channels mean, and how many there are beside transparency and others."""
+_JPEG = (6, 7, 33007, 34892)
+_LOSSY = (*_JPEG, 33004, 34927, 50001)  # and lossy JPEG 2000, WebP
+_PREMULTIPLIED, _ALPHAS = 1, (1, 2)
+_ORIENTATION = 274
+
+
+def read_tiff(path: Path) -> Raster:
+    """Read the only page of a TIFF file; copies in lower resolution, as pyramids have, do not count.
+
+    Raises:
+        FileError: If there are several pages, or bands of which the file does not say what they mean.
+        Exception: Whatever a decoder raises on damaged bytes.
+    """
+    import tifffile
+
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # damage is reported by FileError
+    with tifffile.TiffFile(path) as file:
+        page = _only_page(file, path)
+        mode, has_alpha, extra = _meaning(page, path)
+        _refuse_huge(page, path)
+        pixels = page.asarray(maxworkers=1)
+        tag, colors = page.tags.get(_ORIENTATION), page.colormap
+    orientation = int(tag.value) if tag is not None else 1
+    if page.axes.startswith("S"):
+        pixels = np.moveaxis(pixels, 0, -1)
+    if mode == "YCbCr" and page.compression in _JPEG:
+        mode = "RGB"  # as it was decoded
+    high_bytes = pixels.dtype == np.uint16 and mode not in ("L", "P")
+    if high_bytes:
+        pixels = (pixels >> 8).astype(np.uint8)
+    if has_alpha and tuple(page.extrasamples)[:1] == (_PREMULTIPLIED,) and mode == "RGB" and pixels.dtype == np.uint8:
+        pixels = np.array(Image.frombytes("RGBA", pixels.shape[1::-1], pixels.tobytes(), "raw", "RGBa"))
+    elif extra and not has_alpha:
+        pixels = pixels[..., :-extra]
+    return Raster(
+        np.ascontiguousarray(upright(pixels, orientation)),
+        mode,
+        palette=(colors >> 8).astype(np.uint8).T if colors is not None else None,
+        has_alpha=has_alpha,
+        white=(1 << page.bitspersample) - 1 if page.bitspersample < 8 else 255,
+        white_is_zero=page.photometric == _WHITE_IS_ZERO,
+        is_lossy=page.compression in _LOSSY,
+        high_bytes=high_bytes,
+        orientation=orientation,
+    )
+
+
+def _only_page(file: TiffFile, path: Path) -> TiffPage:
+    pages = cast("Iterable[TiffPage]", file.pages)
+    full = list(islice((page for page in pages if not (page.is_reduced or page.is_mask)), 2))
+    stack = (file.imagej_metadata or {}).get("images", 1)  # planes that have no page of their own
+    if len(full) != 1 or stack > 1 or full[0].imagedepth > 1:
+        number = max(len(file.pages), stack, *(page.imagedepth for page in full))
+        found = f"has {number} pages" if full else f"has {number} pages, all of them previews"
+        raise FileError(Problem("several pages", path, found, "save each page as its own file"))
+    return full[0]
+
+
+def _meaning(page: TiffPage, path: Path) -> tuple[Mode, bool, int]:
+    """Return what the channels mean, whether the last is transparency, and how many there are beside the colors'."""
+    mode, number = _MODES.get(page.photometric, ("L", 0))
+    extra, kinds = page.samplesperpixel - number, tuple(page.extrasamples)
+    has_alpha = extra == 1 and (kinds[0] in _ALPHAS if kinds else mode == "RGB")
+    # Of colors the file says which channels they are; of gray and something else it does not.
+    is_clear = extra == 0 or has_alpha or (extra > 0 and mode not in ("L", "P"))
+    if not number or not is_clear or page.dtype is None or page.dtype.kind not in "biuf":
+        bands = "1 band" if page.samplesperpixel == 1 else f"{page.samplesperpixel} bands"
+        dtype = page.dtype or f"{page.bitspersample} bits"
+        called = getattr(page.photometric, "name", page.photometric)
+        found = f"{bands} of {dtype}, 1 page, which the file calls {called}: what they show is unclear"
+        remedy = "save one band, or red, green and blue, as a file of its own"
+        raise FileError(Problem("unclear bands", path, found, remedy))
+    return mode, has_alpha, extra
+
+
+def _refuse_huge(page: TiffPage, path: Path) -> None:
+    limit = 2 * (Image.MAX_IMAGE_PIXELS or np.inf)  # as Pillow's own for other formats
+    if page.imagelength * page.imagewidth > limit:
+        found = f"{page.imagelength} x {page.imagewidth} pixels (height x width), more than {limit}"
+        raise FileError(Problem("too large", path, found, "cut image and mask into tiles"))

@@ -1,0 +1,93 @@
+"""The examples of the documentation run, in order and on a small folder."""
+
+import json
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sam_train.data.sources.folder import FolderSource
+from sam_train.metrics.base import MaskPairs, find_metrics
+from tests.e2e.commands import write_squares
+
+EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
+    pytest.mark.filterwarnings("ignore:.*exists and is not empty"),
+]
+
+
+@pytest.fixture(scope="module")
+def finetuned(tmp_path_factory):
+    """The folder in which the first example has run, and the names it has left."""
+    folder = tmp_path_factory.mktemp("examples")
+    write_squares(folder / "polyps", 8)
+    source = (EXAMPLES / "finetune.py").read_text()
+    assert "STEPS = 200\n" in source
+    names = {}
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.chdir(folder)
+        exec(compile(source.replace("STEPS = 200\n", "STEPS = 2\n"), "finetune.py", "exec"), names)
+    return folder, names
+
+
+def test_the_fine_tuned_model_finds_the_object_in_a_box(finetuned):
+    _, names = finetuned
+    truth = np.zeros((64, 64), bool)
+    truth[8:24, 10:40] = True
+    found = names["masks"][0].numpy()
+    assert found.shape == truth.shape
+    assert (found & truth).sum() / (found | truth).sum() > 0.8
+    assert names["report"].num_objects > 0
+
+
+def test_the_exported_model_finds_the_same_in_transformers(finetuned, monkeypatch):
+    folder, names = finetuned
+    monkeypatch.chdir(folder)
+    theirs = runpy.run_path(str(EXAMPLES / "use_in_transformers.py"))["masks"]
+    assert (theirs[0, 0] == names["masks"][0]).float().mean() > 0.99
+
+
+def test_scores_are_read_by_group(finetuned, monkeypatch, capsys):
+    folder, names = finetuned
+    monkeypatch.chdir(folder)
+    rows = runpy.run_path(str(EXAMPLES / "scores_by_group.py"))["by_group"].to_pylist()
+    mean = sum(row["tuned_iou_mean"] for row in rows) / len(rows)  # each image is a group and has one object
+    assert mean == pytest.approx(names["report"].tuned["point"]["iou"])
+    assert len(capsys.readouterr().out.splitlines()) == len(rows)
+
+
+def test_the_metric_is_found_by_its_dotted_path(monkeypatch):
+    import torch
+
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    (metric,) = find_metrics(["own_metric.SENSITIVITY"], [])
+    truth = torch.zeros(2, 4, 4, dtype=torch.bool)
+    truth[:, :2] = True
+    predicted = truth.clone()
+    predicted[1, 1] = False
+    assert metric(MaskPairs(predicted, truth)).tolist() == [1.0, 0.5]
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools with numpy 2
+def test_a_coco_export_becomes_a_folder_that_is_read(tmp_path, monkeypatch, capsys):
+    (tmp_path / "farm" / "images").mkdir(parents=True)
+    images = [{"id": number, "file_name": f"{number}.png", "width": 32, "height": 24} for number in (1, 2, 3)]
+    squares = [[[4, 4, 12, 4, 12, 12, 4, 12]], [[16, 10, 28, 10, 28, 20, 16, 20]]]
+    annotations = [
+        {"id": 10 * image + index, "image_id": image, "category_id": 1, "segmentation": square}
+        for image in (1, 2)
+        for index, square in enumerate(squares)
+    ]
+    content = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "cow"}]}
+    (tmp_path / "farm" / "annotations.json").write_text(json.dumps(content))
+    for image in images:
+        Image.new("RGB", (32, 24), (9, image["id"], 9)).save(tmp_path / "farm" / "images" / image["file_name"])
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(EXAMPLES / "coco_to_masks.py"))
+    splits = FolderSource("farm", allow_empty=True, split=(0.0, 0.0, 1.0)).splits()
+    areas = [splits["test"].read(index).areas().tolist() for index in range(3)]
+    assert areas == [[64, 120], [64, 120], []]

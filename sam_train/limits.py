@@ -70,6 +70,8 @@ LIMITS: Mapping[str, Mapping[str, Limit]] = {
         "last_blocks": either(whole(1), NOTHING),
         "checkpoint_activations": YES_OR_NO,
         "prompt_encoder": YES_OR_NO,
+        "mask_decoder": YES_OR_NO,
+        "memory": one_of("frozen", "lora", "full"),
         "rank": whole(1),
         "alpha": either(POSITIVE, NOTHING),
         "dropout": BELOW_ONE,

@@ -45,7 +45,11 @@ _NAMES = (
 
 
 class FrameMemory(nn.Module):
-    """The part of SAM 2 that images do not need. Names are the official checkpoints'."""
+    """The part of SAM 2 that images do not need. Names are the official checkpoints'.
+
+    Attributes:
+        memory_shapes: Names and shapes of the memory's tensors in a checkpoint; none without a memory.
+    """
 
     maskmem_tpos_enc: nn.Parameter
     no_obj_ptr: nn.Parameter
@@ -55,6 +59,7 @@ class FrameMemory(nn.Module):
     mask_downsample: nn.Conv2d
     memory_attention: MemoryAttention
     memory_encoder: MemoryEncoder
+    memory_shapes: tuple[tuple[str, tuple[int, ...]], ...] = ()
 
     def add_memory(self, dim: int, version: Version) -> None:
         """Give the model a memory with fresh weights.
@@ -77,6 +82,7 @@ class FrameMemory(nn.Module):
         hold_unused_weights(self, [("no_mem_pos_enc", (1, 1, dim))])
         for embedding in embeddings:
             nn.init.trunc_normal_(embedding, std=0.02)
+        self.memory_shapes = tuple((name, tuple(tensor.shape)) for name, tensor in self.memory_state())
 
     def initialize_memory(self) -> None:
         """Give the memory fresh weights in place, to train it for an image model that has none (:meth:`has_memory`)."""

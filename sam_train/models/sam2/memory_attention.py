@@ -119,7 +119,7 @@ class MemoryCrossAttention(nn.Module):
             keys = torch.stack([memory.keys[layer] for memory in some.memories if memory.keys is not None])
         else:
             keys = self.keys_of(some.placed, rotation)
-        ages = F.linear(some.ages, self.k_proj.weight)[:, None].expand(-1, keys.shape[1], -1)
+        ages = (self.k_proj(some.ages) - self.k_proj.bias)[:, None].expand(-1, keys.shape[1], -1)
         cells = keys.unflatten(0, (-1, len(some.ages))) + rotate(ages, rotation)
         return torch.cat([cells.flatten(1, 2), self.k_proj(some.pointers)], dim=1)
 
@@ -163,6 +163,11 @@ class MemoryAttention(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(MemoryAttentionLayer(dim, memory_dim) for _ in range(DEPTH))
         self.norm = nn.LayerNorm(dim)
+
+    def attention_layers(self) -> list[nn.Module]:
+        """Return the linear layers of attention, as image encoders do."""
+        attentions = [block for layer in self._layers() for block in (layer.self_attn, layer.cross_attn_image)]
+        return [layer for block in attentions for layer in block.children()]
 
     def keys_of(self, placed: Float[Tensor, "P L D"], rotation: Complex[Tensor, "L c"]) -> list[Float[Tensor, "P L C"]]:
         """Return what memories are compared by, layer by layer; see :meth:`MemoryCrossAttention.keys_of`."""

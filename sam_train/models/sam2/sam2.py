@@ -89,8 +89,7 @@ class Sam2(TrackingModel):
     @property
     def unused_shapes(self) -> Shapes:
         """Names and shapes of the memory's weights, where there is a memory, and of what the encoder does not use."""
-        memory = tuple((name, tuple(tensor.shape)) for name, tensor in self.memory_state())
-        return (*super().unused_shapes, *memory)
+        return (*super().unused_shapes, *self.memory_shapes)
 
     @property
     def preprocessing(self) -> Preprocessing:

@@ -1,19 +1,17 @@
-"""The loss of a clip: that of every round on every frame whose truth is known."""
+"""The loss of a clip: the sum over every round on every frame whose truth is known."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 import torch
-from jaxtyping import Bool
-from torch import Tensor
 
-from sam_train.losses.sam_loss import LossTerms, SamLoss
+from sam_train.losses.sam_loss import LossTerms, SamLoss, Targets
 from sam_train.structures import MaskPrediction
 
 
 def clip_terms(
-    loss: SamLoss, rounds: Mapping[int, Sequence[MaskPrediction]], targets: Mapping[int, Bool[Tensor, "P h w"]]
+    loss: SamLoss, rounds: Mapping[int, Sequence[MaskPrediction]], targets: Mapping[int, Targets]
 ) -> LossTerms:
     """Return the terms of a clip, summed over objects, frames and rounds, as SAM 2 trains.
 
@@ -24,7 +22,7 @@ def clip_terms(
     Args:
         loss: The loss of one round.
         rounds: Per frame, what was predicted in each round.
-        targets: Per frame whose truth is known, the objects' masks from :meth:`SamLoss.targets`.
+        targets: Per frame whose truth is known, from :meth:`SamLoss.targets`.
     """
     terms = [loss(prediction, targets[frame]) for frame in rounds if frame in targets for prediction in rounds[frame]]
     assert terms, "a clip without any frame whose truth is known"

@@ -328,6 +328,10 @@ class MaskPrediction(_Tensors):
     object_score: Float[Tensor, "P"] | None = None
     mask_tokens: Float[Tensor, "P M C"] | None = None
 
+    def of(self, objects: slice | Bool[Tensor, "P"] | Int[Tensor, "K"]) -> MaskPrediction:
+        """Return the prediction of these objects only, in this order."""
+        return self._map(lambda tensor: tensor[objects])
+
     def best(self) -> MaskPrediction:
         """Return each object's candidate with the highest estimated IoU alone, as M = 1."""
         chosen = self.iou.argmax(dim=1)

@@ -33,6 +33,7 @@ class Report:
         split: Which part of the data they are.
         metrics: Name of each metric to its ``title`` and ``higher_is_better``, in the order in which they are shown.
         chosen_by: The metric that the best checkpoint was chosen by, or else the last one.
+        unit: What ``num_images`` counts: images or clips.
     """
 
     untuned: Scores
@@ -43,6 +44,7 @@ class Report:
     split: str
     metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
     chosen_by: str = "iou"
+    unit: str = "images"
 
     @classmethod
     def of(
@@ -53,6 +55,7 @@ class Report:
         counts: Mapping[str, int],
         split: str,
         chosen_by: str,
+        unit: str = "images",
     ) -> Report:
         """Make the report on rows of scores.
 
@@ -63,6 +66,7 @@ class Report:
             counts: ``num_images`` and ``num_too_small``.
             split: Which part of the data was scored.
             chosen_by: What the best checkpoint was chosen by: a metric, or ``<metric>_<prompt>``.
+            unit: What ``num_images`` counts.
         """
         keys = zip(rows.column("image").to_pylist(), rows.column("object").to_pylist(), strict=True)
         told = {
@@ -71,7 +75,9 @@ class Report:
         }
         untuned, tuned = (mean_scores(rows, metrics, prompts, model) for model in ("untuned", "tuned"))
         main = next((name for name in told if chosen_by in (name, *(f"{name}_{one}" for one in prompts))), [*told][-1])
-        return cls(untuned, tuned, **counts, num_objects=len(set(keys)), split=split, metrics=told, chosen_by=main)
+        return cls(
+            untuned, tuned, **counts, num_objects=len(set(keys)), split=split, metrics=told, chosen_by=main, unit=unit
+        )
 
     def save(self, path: Path) -> None:
         """Write the report as JSON, whole or not at all."""
@@ -84,7 +90,7 @@ class Report:
 
     def table(self) -> Table:
         """Untuned beside tuned, for a terminal; gains are green, losses red."""
-        table = Table(title=f"{self.num_objects} objects of {self.num_images} held-out images ({self.split})")
+        table = Table(title=f"{self.num_objects} objects of {self.num_images} held-out {self.unit} ({self.split})")
         if self.num_too_small:
             share = self.num_too_small / (self.num_too_small + self.num_objects)
             table.caption = f"{self.num_too_small} more ({share:.0%}) are smaller than loader.min_area and not scored"

@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
+from jaxtyping import Int
+from torch import Tensor
 
 from sam_train.losses.sam_loss import LossTerms, SamLoss, Targets
 from sam_train.structures import MaskPrediction
 
 
+class FrameTargets(NamedTuple):
+    """Truth on a frame.
+
+    Attributes:
+        targets: Of the objects whose masks are known there, from :meth:`SamLoss.targets`.
+        objects: Their places among the P objects; None for all of them.
+    """
+
+    targets: Targets
+    objects: Int[Tensor, "k"] | None = None
+
+
 def clip_terms(
-    loss: SamLoss, rounds: Mapping[int, Sequence[MaskPrediction]], targets: Mapping[int, Targets]
+    loss: SamLoss, rounds: Mapping[int, Sequence[MaskPrediction]], truth: Mapping[int, FrameTargets]
 ) -> LossTerms:
     """Return the terms of a clip, summed over objects, frames and rounds, as SAM 2 trains.
 
@@ -22,8 +37,14 @@ def clip_terms(
     Args:
         loss: The loss of one round.
         rounds: Per frame, what was predicted in each round.
-        targets: Per frame whose truth is known, from :meth:`SamLoss.targets`.
+        truth: Per frame where something is known.
     """
-    terms = [loss(prediction, targets[frame]) for frame in rounds if frame in targets for prediction in rounds[frame]]
+    terms = [
+        loss(prediction if objects is None else prediction.of(objects), targets)
+        for frame, predictions in rounds.items()
+        if frame in truth
+        for targets, objects in [truth[frame]]
+        for prediction in predictions
+    ]
     assert terms, "a clip without any frame whose truth is known"
     return LossTerms(*(torch.stack(values).sum() for values in zip(*terms, strict=True)))

@@ -10,21 +10,22 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
-from sam_train.data.loading.datamodule import Loading, SegmentationData
+from sam_train.data.loading.datamodule import ClipData, Loading, SegmentationData
 from sam_train.data.sources.base import DataSource, ImageSet, Split
 from sam_train.data.sources.check import check_sources
 from sam_train.evaluation.comparison import score
 from sam_train.evaluation.pictures import save_pictures
 from sam_train.evaluation.report import Report
 from sam_train.files import written_whole
-from sam_train.metrics import METRICS
 from sam_train.metrics.base import find_metrics
 from sam_train.prompts.simulator import EVALUATION
+from sam_train.runs.evaluate_clips import evaluate_clips, task_of
 from sam_train.runs.fit import require_splits
 from sam_train.runs.known_images import require_unseen
 from sam_train.runs.record import rebuild
 from sam_train.runs.run import Run
 from sam_train.runs.settings import Evaluation
+from sam_train.runs.tasks import clip_data, known_metrics
 
 
 def evaluate(
@@ -49,11 +50,14 @@ def evaluate(
         InputError: If the images were trained on, or there are none, or something is wrong with them.
     """
     evaluation = evaluation or rebuild(run.record["config"]["evaluation"], Evaluation, f"checkpoint={run.checkpoint}")
-    metrics = find_metrics(evaluation.metrics, METRICS)
+    task = task_of(run)
+    metrics = find_metrics(evaluation.metrics, known_metrics(task))
     data = run.data if source is None and loading is None else None
     data = data or held_out(run, source or run.source(), evaluation.split, loading or {})
     folder = run.folder if folder is None else Path(folder).expanduser()
     models = run.models()
+    if isinstance(data, ClipData):
+        return evaluate_clips(run, models, data, evaluation, metrics, folder)
     is_first = not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
     console = Console(quiet=not is_first)
     with Progress(console=console, transient=True) as progress:
@@ -97,6 +101,8 @@ def held_out(run: Run, source: DataSource, split: Split, loading: Mapping[str, A
     _tell_split(splits, split)
     settings = {**run.record["config"]["loader"], "augmentation": None, **loading}
     rebuilt = rebuild(settings, Loading, f"checkpoint={run.checkpoint}")
+    if (task := task_of(run)) is not None:
+        return clip_data(splits, run.untuned().preprocessing, rebuilt, 0, task)
     return SegmentationData(splits, run.untuned().preprocessing, rebuilt, seed=0)
 
 

@@ -117,3 +117,10 @@ def test_objects_of_a_bank_are_split_and_put_together():
     assert [old.frame for old in changed.objects[1].tracked] == [4]
     assert MemoryBank.cat([changed.of([0]), changed.of([1, 2])]).objects == changed.objects
     assert bank.objects[1].tracked == ()  # a bank never changes
+
+
+def test_going_back_to_frames_that_were_forgotten_finds_what_is_left():
+    one = ObjectMemory(memories(0), memories(*range(1, 30))).forget(30, FORWARD, INFERENCE)
+    cells, pointers = looked_at(one, 26)
+    assert cells == {0: LAST, 25: 0, 24: 1}
+    assert set(pointers) == {0, *range(15, 26)}

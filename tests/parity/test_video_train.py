@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
-from sam_train.losses.clip_loss import clip_terms
+from sam_train.losses.clip_loss import FrameTargets, clip_terms
 from sam_train.losses.sam_loss import SamLoss, Targets
 from sam_train.models import build_model
 from sam_train.models.sam2.clip import ClipSchedule, track_clip
@@ -156,7 +156,7 @@ def check_frame(training: Training, frame: dict) -> None:
 def check_losses(training: Training) -> None:
     case, loss = training.case, SamLoss(resolution=training.case["size"])
     noise, num_objects = case["noise_1_thread_against_2"], len(case["objects"])
-    targets = {frame: Targets(masks) for frame, masks in enumerate(training.masks)}  # every pixel is compared
+    targets = {frame: FrameTargets(Targets(masks)) for frame, masks in enumerate(training.masks)}  # every pixel
     learned = training.prediction.rounds
     terms = clip_terms(loss, {frame: training.rounds(frame) for frame in learned}, targets)
     total = loss.total(terms) / num_objects
@@ -176,7 +176,7 @@ def check_scores_change_no_logits(training: Training, loss: SamLoss, targets: Ma
     """Our loss is the official one but for objects that are there and predicted to be absent."""
     ours = loss.total(clip_terms(loss, training.prediction.rounds, targets))
     overwritten = any(
-        ((prediction.object_score <= 0) & targets[frame].masks.flatten(1).any(dim=1)).any()
+        ((prediction.object_score <= 0) & targets[frame].targets.masks.flatten(1).any(dim=1)).any()
         for frame, rounds in training.prediction.rounds.items()
         for prediction in rounds
     )

@@ -139,7 +139,7 @@ class ObjectMemory(_Tensors):
         recent = {
             age: tracked[other]
             for age, ago in enumerate(_frames_ago(frame * step, rules.stride))
-            if (other := frame - ago * step) in tracked
+            if (other := frame - ago * step) in tracked and tracked[other].values is not None
         }
         pointers = [
             (distance, memory)

@@ -281,6 +281,11 @@ class ImageFeatures(Tensors):
         high_res = tuple(torch.cat(level) for level in zip(*(one.high_res for one in features), strict=True))
         return cls(torch.cat([one.embedding for one in features]), high_res)  # pyright: ignore[reportArgumentType]
 
+    def chunk(self, count: int) -> list[ImageFeatures]:
+        """Return the features in this many parts of as many images, in order: of the frames of clips, for instance."""
+        high_res = zip(*(level.chunk(count) for level in self.high_res), strict=True) if self.high_res else [()] * count
+        return [ImageFeatures(*levels) for levels in zip(self.embedding.chunk(count), high_res, strict=True)]  # pyright: ignore[reportArgumentType]
+
 
 @dataclass  # as ImageFeatures
 class EncoderState(Tensors):
@@ -326,6 +331,10 @@ class MaskPrediction(Tensors):
     iou: Float[Tensor, "P M"]
     object_score: Float[Tensor, "P"] | None = None
     mask_tokens: Float[Tensor, "P M C"] | None = None
+
+    def of(self, objects: slice | Bool[Tensor, "P"] | Int[Tensor, "K"]) -> MaskPrediction:
+        """Return the prediction of these objects only, in this order."""
+        return self._map(lambda tensor: tensor[objects])
 
     def best(self) -> MaskPrediction:
         """Return each object's candidate with the highest estimated IoU alone, as M = 1."""

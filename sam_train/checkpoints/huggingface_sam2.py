@@ -13,13 +13,10 @@ from typing import Any
 from sam_train.checkpoints.huggingface_sam import SAM_RENAMES
 from sam_train.models.prompt_encoder import MASK_CHANNELS
 from sam_train.models.sam2.mask_decoder import STABILITY_DELTA, STABILITY_THRESHOLD
-from sam_train.models.sam2.memory_weights import (
-    ATTENTION_DEPTH,
-    ATTENTION_MLP_DIM,
-    FUSER_DEPTH,
-    MEMORY_DIM,
-    NUM_MEMORIES,
-)
+from sam_train.models.sam2.memory import MEMORY_DIM
+from sam_train.models.sam2.memory_attention import DEPTH, MLP_DIM
+from sam_train.models.sam2.memory_bank import NUM_MEMORIES
+from sam_train.models.sam2.memory_encoder import FUSER_DEPTH
 from sam_train.models.sam2.sam2 import Sam2
 
 _LAYER, _THEIR_LAYER = "sam_mask_decoder.transformer.layers.{}", "mask_decoder.transformer.layers.{}"
@@ -111,8 +108,8 @@ def sam2_whole_config(model: Sam2, vision_config: Mapping[str, Any]) -> dict[str
         "enable_occlusion_spatial_embedding": is_21,
         "enable_temporal_pos_encoding_for_object_pointers": is_21,
         "memory_attention_hidden_size": dim,
-        "memory_attention_num_layers": ATTENTION_DEPTH,
-        "memory_attention_feed_forward_hidden_size": ATTENTION_MLP_DIM,
+        "memory_attention_num_layers": DEPTH,
+        "memory_attention_feed_forward_hidden_size": MLP_DIM,
         "memory_attention_rope_feat_sizes": [size // model.config.encoder.stride] * 2,
         "memory_encoder_hidden_size": dim,
         "memory_encoder_output_channels": MEMORY_DIM,

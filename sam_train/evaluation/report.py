@@ -47,6 +47,7 @@ class Report:
         controls: What no model, or a wrong prompt, gives; see :mod:`sam_train.evaluation.controls`.
         forgetting: Scores of both models on other, general data, as ``untuned``, ``tuned``, ``num_objects``.
         volumes: Of each model, mean 3D scores over volumes.
+        unit: What ``num_images`` counts: images or clips.
     """
 
     untuned: Scores
@@ -70,6 +71,7 @@ class Report:
     controls: dict[str, Any] = field(default_factory=dict)
     forgetting: dict[str, Any] = field(default_factory=dict)
     volumes: dict[str, Any] = field(default_factory=dict)
+    unit: str = "images"
 
     def save(self, path: Path) -> None:
         """Write the report as JSON, whole or not at all."""
@@ -87,7 +89,7 @@ class Report:
 
     def table(self) -> Table:
         """Untuned beside tuned, for a terminal; a sure gain is green, a sure loss red."""
-        title = f"{self.num_objects} objects of {self.num_images} held-out images ({self.split})"
+        title = f"{self.num_objects} objects of {self.num_images} held-out {self.unit} ({self.split})"
         table = Table(title=title, caption=self._caption())
         if len(self.metrics) > _MOST_BESIDE:
             for column in ("prompt", "metric"):

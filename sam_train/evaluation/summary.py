@@ -15,7 +15,6 @@ from sam_train.metrics.clicks import score_clicks
 from sam_train.metrics.coco import PredictedMask, TrueMask, score_detections
 from sam_train.metrics.rle import Rle
 from sam_train.metrics.table import mean_scores
-from sam_train.prompts.protocols import Protocol
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,28 +32,30 @@ _MOST_GROUPS = 1000  # that the report lists one by one
 def summarize(
     rows: pa.Table,
     metrics: Sequence[Metric],
-    protocols: Mapping[str, Protocol],
+    titles: Mapping[str, str],
     counts: Mapping[str, int],
     split: str,
     chosen_by: str,
+    unit: str = "images",
 ) -> Report:
     """Make the report on rows of scores.
 
     Args:
         rows: With the columns of the models ``untuned`` and ``tuned``.
         metrics: What was measured.
-        protocols: Kinds of prompt, in the order wanted; controls are not among them.
+        titles: Kinds of prompt, in the order wanted, and what they are in words; controls are not among them.
         counts: ``num_images`` and ``num_too_small``.
         split: Which part of the data was scored.
         chosen_by: What the best checkpoint was chosen by: a metric, or ``<metric>_<prompt>``.
+        unit: What ``num_images`` counts.
     """
     told = {
         metric.name: {"title": metric.title or metric.name, "higher_is_better": metric.higher_is_better}
         for metric in metrics
     }
     main = _main_metric(list(told), chosen_by)
-    untuned, tuned = (mean_scores(rows, metrics, list(protocols), model) for model in MODELS)
-    prompts = {name: protocols[name].title for name in tuned}
+    untuned, tuned = (mean_scores(rows, metrics, list(titles), model) for model in MODELS)
+    prompts = {name: titles[name] for name in tuned}
     differences = {
         prompt: {metric.name: _ends(difference(rows, metric, prompt)) for metric in metrics} for prompt in prompts
     }
@@ -73,13 +74,14 @@ def summarize(
         chosen_by=main,
         num_groups=len(groups),
         differences=differences,
-        by_size=_parts(rows, metrics, list(prompts), SIZES, _has_size),
+        by_size=_parts(rows, metrics, list(prompts), SIZES if "area" in rows.column_names else (), _has_size),
         by_category=_parts(rows, metrics, list(prompts), _categories(rows), _is_category),
         by_group=_parts(rows, only_main, list(prompts), groups[:_MOST_GROUPS], _is_group),
         poor=_poor(rows, list(prompts)),
         clicks=_clicks(rows),
         calibration=_calibration(rows, list(prompts)),
         coco=_coco(rows),
+        unit=unit,
     )
 
 
@@ -131,7 +133,11 @@ def _is_group(name: str) -> Any:
 
 
 def _categories(rows: pa.Table) -> list[str]:
-    return sorted({name for name in rows.column("category").to_pylist() if name}) if rows.num_rows else []
+    return (
+        sorted({name for name in rows.column("category").to_pylist() if name})
+        if "category" in rows.column_names
+        else []
+    )
 
 
 def _poor(rows: pa.Table, prompts: Sequence[str]) -> dict[str, dict[str, int]]:

@@ -12,8 +12,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Int
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
 
+from sam_train.metrics.base import MaskPairs, Metric
 from sam_train.metrics.crops import box_around
 from sam_train.metrics.surface import SurfaceDistances, score_if_empty
 
@@ -112,3 +115,22 @@ def _contour(mask: Bool[np.ndarray, "h w"]) -> Int[np.ndarray, "n 2"]:
     contour[:-1] |= mask[:-1] != mask[1:]
     contour[:-1, :-1] |= mask[:-1, :-1] != mask[1:, 1:]
     return np.stack(np.nonzero(contour), axis=1)
+
+
+def _j(pairs: MaskPairs) -> Float[Tensor, "P"]:
+    return torch.tensor([region_similarity(*masks) for masks in _arrays(pairs)], dtype=torch.double)
+
+
+def _f(pairs: MaskPairs) -> Float[Tensor, "P"]:
+    return torch.tensor([contour_accuracy(*masks) for masks in _arrays(pairs)], dtype=torch.double)
+
+
+def _arrays(pairs: MaskPairs) -> Iterable[tuple[Bool[np.ndarray, "h w"], Bool[np.ndarray, "h w"]]]:
+    return zip(pairs.predicted.cpu().numpy(), pairs.truth.cpu().numpy(), strict=True)
+
+
+J = Metric("j", _j, title="J")
+F = Metric("f", _f, title="F")
+J_AND_F = Metric("j_and_f", lambda pairs: (_j(pairs) + _f(pairs)) / 2, title="J&F")
+VIDEO_METRICS = (J, F, J_AND_F)
+"""Of a mask on a frame; an object's score is the mean over its frames."""

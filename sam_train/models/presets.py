@@ -53,7 +53,7 @@ PRESETS: Mapping[str, ModelConfig] = MappingProxyType(
                 embed_dim=48, num_heads=1, depths=(1, 1, 5, 1), global_blocks=(4, 6), window_sizes=(8, 4, 8, 8)
             ),
             preprocessing=Preprocessing(image_size=256, resize="square"),
-            version=None,
+            version="2.1",
             dim=128,
             decoder_mlp_dim=512,
         ),

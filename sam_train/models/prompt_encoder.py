@@ -86,8 +86,13 @@ class PromptEncoder(nn.Module):
         side = self.image_size // self.stride
         return self.pe_layer((side, side))
 
-    def forward(self, prompts: Prompts) -> PromptEmbeddings:
+    def forward(self, prompts: Prompts, fill_empty: bool = False) -> PromptEmbeddings:
         """Embed the prompts of P objects.
+
+        Args:
+            prompts: Prompts of P objects.
+            fill_empty: An object without any point gets the not-a-point token twice, in a slot and as the end, instead
+                of not at all: SAM 2 follows objects through frames without prompts by these two. Needs one slot.
 
         Raises:
             ValueError: If the mask prompts have another size than :attr:`mask_size`.
@@ -98,13 +103,16 @@ class PromptEncoder(nn.Module):
         # A click is on a pixel, and its coordinate is the pixel's corner: + 0.5 is the center.
         points = self.pe_layer.encode((prompts.points + 0.5) / self.image_size)
         points = points + F.embedding(labels.clamp(min=0), types)  # its gradient has one order of sums, types[...] not
-        points = torch.where(is_point[..., None], points, 0)
+        padding = self.not_a_point_embed.weight.to(points.dtype)
+        points = torch.where(is_point[..., None], points, padding if fill_empty else 0)
         padded = is_point.any(dim=1)
+        if fill_empty:
+            is_point = torch.cat([is_point[:, :1] | ~padded[:, None], is_point[:, 1:]], dim=1)
+            padded = torch.ones_like(padded)
         if not self.pad_boxes:
             padded &= ~(labels >= PointLabel.BOX_TOP_LEFT.value).any(dim=1)
-        padding = self.not_a_point_embed.weight.expand(labels.shape[0], 1, -1).to(points.dtype)
         return PromptEmbeddings(
-            tokens=torch.cat([points, padding], dim=1),
+            tokens=torch.cat([points, padding.expand(labels.shape[0], 1, -1)], dim=1),
             attend=torch.cat([is_point, padded[:, None]], dim=1),
             dense=self._embed_masks(prompts),
             has_own_dense=prompts.masks is not None,

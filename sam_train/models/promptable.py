@@ -49,7 +49,7 @@ class PromptableModel(nn.Module, ABC):
 
     @property
     def unused_shapes(self) -> Shapes:
-        """Names and shapes of tensors that official checkpoints hold and this model does not compute with."""
+        """Names and shapes of tensors that official checkpoints hold and images do not need."""
         return tuple((f"image_encoder.{name}", shape) for name, shape in self.image_encoder.unused_shapes)
 
     def encoding_parameters(self) -> Iterator[nn.Parameter]:

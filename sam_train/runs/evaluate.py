@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import Progress
 
-from sam_train.data.loading.datamodule import Loading, SegmentationData
+from sam_train.data.loading.datamodule import ClipData, Loading, SegmentationData
 from sam_train.data.loading.share import Share
 from sam_train.data.sources.base import DataSource, ImageSet, Split, no_objects
 from sam_train.data.sources.check import check_sources
@@ -26,18 +26,19 @@ from sam_train.evaluation.report import Report
 from sam_train.evaluation.row_files import write_rows
 from sam_train.evaluation.summary import boxes_in, summarize
 from sam_train.evaluation.volumes import score_volumes
-from sam_train.metrics import METRICS
 from sam_train.metrics.base import Metric, find_metrics
 from sam_train.metrics.table import mean_scores
 from sam_train.models.promptable import PromptableModel
 from sam_train.prompts.protocols import Protocol, find_protocols
 from sam_train.runs.devices import as_first_says, is_first
+from sam_train.runs.evaluate_clips import evaluate_clips, task_of
 from sam_train.runs.fit import require_splits
 from sam_train.runs.known_images import image_keys, require_unseen
 from sam_train.runs.record import rebuild
 from sam_train.runs.report_page import make_page
 from sam_train.runs.run import Run
 from sam_train.runs.settings import Evaluation
+from sam_train.runs.tasks import clip_data, known_metrics
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -67,12 +68,16 @@ def evaluate(
             with them, or the folder has rows of another evaluation.
     """
     evaluation = evaluation or rebuild(run.record["config"]["evaluation"], Evaluation, f"checkpoint={run.checkpoint}")
-    metrics = find_metrics(evaluation.metrics, METRICS)
+    task = task_of(run)
+    metrics = find_metrics(evaluation.metrics, known_metrics(task))
     protocols = find_protocols(evaluation.protocols, evaluation.clicks)
     if evaluation.controls and SHUFFLED not in protocols:
         protocols |= find_protocols([SHUFFLED])
     data = run.data if source is None and loading is None else None
     data = data or held_out(run, source or run.source(), evaluation.split, loading or {})
+    if isinstance(data, ClipData):
+        place = run.folder if folder is None else Path(folder).expanduser()
+        return evaluate_clips(run, run.models(), data, evaluation, metrics, place)
     _require_spacing(data.splits[evaluation.split], metrics)
     own_folder = folder is None
     folder = as_first_says(lambda: run.folder if folder is None else Path(folder).expanduser())
@@ -165,7 +170,7 @@ def _report(
             "input. Give images with masks, a lower loader.min_area, or kinds of prompt that the data have"
         )
     counts = {"num_images": len(images), "num_too_small": scored.num_too_small}
-    asked = {name: protocol for name, protocol in protocols.items() if not protocol.is_shuffled}
+    asked = {name: protocol.title for name, protocol in protocols.items() if not protocol.is_shuffled}
     return summarize(scored.rows, metrics, asked, counts, split, run.record["chosen_by"])
 
 
@@ -241,6 +246,8 @@ def held_out(run: Run, source: DataSource, split: Split, loading: Mapping[str, A
     _tell_split(splits, split)
     settings = {**run.record["config"]["loader"], "augmentation": None, **loading}
     rebuilt = rebuild(settings, Loading, f"checkpoint={run.checkpoint}")
+    if (task := task_of(run)) is not None:
+        return clip_data(splits, run.untuned().preprocessing, rebuilt, 0, task)
     return SegmentationData(splits, run.untuned().preprocessing, rebuilt, seed=0)
 
 

@@ -17,24 +17,24 @@ import torch
 from lightning import Callback, Trainer
 from rich.console import Console
 
-from sam_train.data.loading.datamodule import SegmentationData
+from sam_train.data.loading.datamodule import ClipData, SegmentationData
 from sam_train.data.sources.base import ImageSet, Split
 from sam_train.data.sources.check import check_sources
 from sam_train.errors import InputError
-from sam_train.metrics import METRICS
 from sam_train.metrics.base import find_metrics
 from sam_train.preprocessing import Preprocessing
 from sam_train.runs.known_images import known_images
 from sam_train.runs.micro_batch import MicroBatchFinder
 from sam_train.runs.record import VERSION, describe, versions
 from sam_train.runs.resume import require_same, require_same_base, require_same_images
-from sam_train.runs.run import Run, base_model, fingerprint, read_record, tuned_model
+from sam_train.runs.run import Run, base_model, fingerprint, read_record, trains_memory, tuned_model
 from sam_train.runs.settings import Settings
+from sam_train.runs.tasks import clip_data, known_metrics, make_task
 from sam_train.runs.trainer import make_trainer, starts_processes
 from sam_train.tasks.averaging import MovingAverage
 from sam_train.tasks.callbacks import BestCheckpoint, LastValidation, RunProgress
+from sam_train.tasks.clip_training import ClipTraining
 from sam_train.tasks.feature_cache import FeatureCache
-from sam_train.tasks.image import ImageTask
 from sam_train.tasks.resume_point import STOP_SIGNALS, ResumePoint, in_main_thread
 from sam_train.tuning.surgery import trained_table
 
@@ -68,9 +68,9 @@ def fit(
     """
     folder = Path(folder).expanduser()
     settings = _resolved(settings)
-    metrics = find_metrics(settings.evaluation.metrics, METRICS)
+    metrics = find_metrics(settings.evaluation.metrics, known_metrics(settings.task))
     shows_progress = settings.trainer.get("enable_progress_bar", True)
-    given = default_callbacks(folder, shows_progress) if callbacks is None else list(callbacks)
+    given = default_callbacks(folder, shows_progress, settings.task) if callbacks is None else list(callbacks)
     trainer = make_trainer(settings.trainer, [*_own_callbacks(settings, given)], logger, folder)
     if is_alone and starts_processes(trainer):
         raise InputError(
@@ -81,7 +81,7 @@ def fit(
     where = f"resume={folder}"
     then = _begun(folder, record, where) if resume else None
     with _told_when_stopped(trainer):
-        base = base_model(settings.model, settings.seed)
+        base = base_model(settings.model, settings.seed, trains_memory(record["config"]))
         record["base"] = fingerprint(base)
         if then is not None:
             require_same_base(then, record["base"], where)
@@ -92,7 +92,7 @@ def fit(
             require_same_images(then["images"], record["images"], where)
         torch.manual_seed(settings.seed)
         keep_base = settings.model.source() == "random"
-        task = ImageTask(model, settings.prompts, settings.loss, settings.optim, record, keep_base, metrics)
+        task = make_task(settings, model, record, keep_base, metrics)
         if trainer.is_global_zero:
             Console().print(trained_table(model))
             _tell_data(data)
@@ -104,9 +104,10 @@ def fit(
     return Run(Path(checkpoint), record, base, data, device=trainer.strategy.root_device)
 
 
-def default_callbacks(folder: Path, shows_progress: bool = True) -> list[Callback]:
+def default_callbacks(folder: Path, shows_progress: bool = True, task: ClipTraining | None = None) -> list[Callback]:
     """Return what keeps the best checkpoint and one to go on from, and shows progress."""
-    best = BestCheckpoint(folder, "best", enable_version_counter=False)
+    monitor = "val/iou" if task is None else "val/j_and_f"
+    best = BestCheckpoint(folder, "best", monitor=monitor, enable_version_counter=False)
     return [best, ResumePoint(str(folder / "last.ckpt")), *([RunProgress()] if shows_progress else [])]
 
 
@@ -122,7 +123,9 @@ def make_data(
     require_splits(splits, needed)
     if settings.data.check and (trainer is None or trainer.is_global_zero):
         check_sources({name: splits[name] for name in splits if name in needed})
-    return SegmentationData(splits, preprocessing, settings.loader, settings.seed)
+    if settings.task is None:
+        return SegmentationData(splits, preprocessing, settings.loader, settings.seed)
+    return clip_data(splits, preprocessing, settings.loader, settings.seed, settings.task)
 
 
 def require_splits(splits: Mapping[Split, ImageSet], needed: set[Split]) -> None:
@@ -152,6 +155,10 @@ def _own_callbacks(settings: Settings, given: Sequence[Callback]) -> Iterator[Ca
     """All callbacks of a run, in order."""
     yield LastValidation()
     yield from given
+    if settings.task is not None:
+        if settings.cache is not None:
+            raise InputError("cache=on: features of clips are not kept; leave cache out with task=video")
+        return
     if settings.cache is not None:
         cache = settings.cache
         yield FeatureCache(cache.folder, cache.views, cache.dtype)  # pyright: ignore[reportArgumentType]
@@ -188,6 +195,10 @@ def _begun(folder: Path, record: dict[str, Any], where: str) -> Mapping[str, Any
 
 def _tell_data(data: SegmentationData) -> None:
     """Say how many images there are for what, and if training validates some of them only."""
+    if isinstance(data, ClipData):
+        counts = (f"{len(data.clips(split).clips)} {split}" for split in data.splits)
+        Console(highlight=False).print(f"clips: {', '.join(counts)}", markup=False)
+        return
     numbers = {split: len(images) for split, images in data.splits.items()}
     limit = data.loading.max_val_images
     some = f"; of val {limit} during training (loader.max_val_images)" if (limit or math.inf) < numbers["val"] else ""

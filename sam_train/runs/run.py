@@ -17,6 +17,7 @@ from sam_train.data.loading.datamodule import SegmentationData
 from sam_train.data.sources.base import DataSource
 from sam_train.errors import InputError
 from sam_train.models import ImageModel, build_model
+from sam_train.models.sam2.sam2 import Sam2
 from sam_train.runs.record import VERSION, rebuild
 from sam_train.runs.settings import ModelChoice
 from sam_train.tuning.surgery import Tuning
@@ -96,7 +97,8 @@ class Run:
             InputError: If the base model's weights are not those that the run began with.
         """
         if self._base is None:
-            base = base_model(self.model, self.record["config"]["seed"])
+            config = self.record["config"]
+            base = base_model(self.model, config["seed"], trains_memory(config))
             # Random weights are not compared: another machine may draw others, and the checkpoint holds all.
             if self.model.source() != "random" and self.record["base"] != fingerprint(base):
                 raise InputError(
@@ -159,8 +161,13 @@ def read_record(checkpoint: Path) -> Mapping[str, Any]:
     return record
 
 
-def base_model(choice: ModelChoice, seed: int) -> ImageModel:
+def base_model(choice: ModelChoice, seed: int, with_memory: bool = False) -> ImageModel:
     """Build the model before fine-tuning: the preset's weights, or random ones that depend on the seed alone.
+
+    Args:
+        choice: Which model.
+        seed: Of random weights.
+        with_memory: Give the model a fresh memory where its weights have none.
 
     Raises:
         InputError: If no weights are named: adapting noise would look like a gain.
@@ -176,7 +183,16 @@ def base_model(choice: ModelChoice, seed: int) -> ImageModel:
         model = build_model(choice.preset, choice.image_size)
     if source != "random":
         load_checkpoint(model, source)
+    if isinstance(model, Sam2) and with_memory and not model.has_memory():
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model.initialize_memory()
     return model
+
+
+def trains_memory(config: Mapping[str, Any]) -> bool:
+    """Tell whether a run with this configuration trains the memory of its model."""
+    return config["tuning"].get("memory", "frozen") != "frozen"
 
 
 def tuned_model(base: ImageModel, config: Mapping[str, Any]) -> ImageModel:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sam_train.errors import InputError
+from sam_train.models.sam2.memory_attention import MemoryAttention
 from sam_train.models.staged_encoder import StagedEncoder
 
 TARGETS = ("attention", "linear")
@@ -16,15 +17,20 @@ TARGETS = ("attention", "linear")
 
 
 def add_lora(
-    encoder: StagedEncoder, part: Collection[nn.Module], targets: str, rank: int, alpha: float, dropout: float
+    module: StagedEncoder | MemoryAttention,
+    part: Collection[nn.Module],
+    targets: str,
+    rank: int,
+    alpha: float,
+    dropout: float,
 ) -> list[str]:
-    """Put adapters beside linear layers of an image encoder, in place; only the adapters train afterwards.
+    """Put adapters beside linear layers of a module, in place; only the adapters train afterwards.
 
     The adapters start at zero: the model computes what it did before.
 
     Args:
-        encoder: The image encoder, with its weights loaded.
-        part: The modules of it that may be adapted.
+        module: An image encoder or a memory attention, with its weights loaded.
+        part: The modules in it that may be adapted.
         targets: One of :data:`TARGETS`, or a regular expression that whole module names must match.
         rank: Rank of the adapters.
         alpha: The adapters' output is scaled by alpha / rank.
@@ -38,9 +44,9 @@ def add_lora(
     """
     from peft import LoraConfig, inject_adapter_in_model  # seconds to import, and only LoRA needs it
 
-    linear = {name: module for name, module in encoder.named_modules() if isinstance(module, nn.Linear)}
-    linear = {name: module for name, module in linear.items() if module in part}
-    matched = _choose(encoder, linear, targets)
+    linear = {name: layer for name, layer in module.named_modules() if isinstance(layer, nn.Linear)}
+    linear = {name: layer for name, layer in linear.items() if layer in part}
+    matched = _choose(module, linear, targets)
     if not matched:
         shapes = sorted({re.sub(r"\d+", "*", name) for name in linear})
         raise InputError(
@@ -48,16 +54,16 @@ def add_lora(
             f"Layers: {', '.join(shapes)}; or give one of {', '.join(TARGETS)}"
         )
     config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=matched)  # pyright: ignore[reportArgumentType]
-    inject_adapter_in_model(config, encoder)
+    inject_adapter_in_model(config, module)
     return matched
 
 
-def _choose(encoder: StagedEncoder, linear: Mapping[str, nn.Module], targets: str) -> list[str]:
+def _choose(module: StagedEncoder | MemoryAttention, linear: Mapping[str, nn.Module], targets: str) -> list[str]:
     """Return the names of the linear layers that ``targets`` means."""
     if targets == "linear":
         return list(linear)
     if targets == "attention":
-        attention = {id(layer) for layer in encoder.attention_layers()}
+        attention = {id(layer) for layer in module.attention_layers()}
         return [name for name, layer in linear.items() if id(layer) in attention]
     try:
         pattern = re.compile(targets)

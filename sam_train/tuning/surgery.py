@@ -22,7 +22,7 @@ Mode = Literal["frozen", "lora", "full"]
 
 @dataclass(frozen=True)
 class Tuning:
-    """How much of a model trains. The mask decoder always does.
+    """How much of a model trains.
 
     Attributes:
         encoder: Whether the image encoder stays as it is (``frozen``), learns low-rank adapters (``lora``) or trains as
@@ -32,6 +32,9 @@ class Tuning:
         checkpoint_activations: Run each block of the image encoder again in the backward pass instead of keeping its
             activations: the same gradients with less memory, in more time.
         prompt_encoder: Whether the prompt encoder trains, too.
+        mask_decoder: Whether the mask decoder trains.
+        memory: Whether the memory of a model that follows objects stays as it is (``frozen``), learns low-rank adapters
+            in its attention (``lora``) or trains as a whole (``full``). Images do not use it.
         targets: Layers that get LoRA: ``attention``, ``linear``, or a regular expression that whole module names of the
             image encoder match.
         rank: Rank of LoRA.
@@ -43,6 +46,8 @@ class Tuning:
     last_blocks: int | None = None
     checkpoint_activations: bool = False
     prompt_encoder: bool = True
+    mask_decoder: bool = True
+    memory: Mode = "frozen"
     targets: str = "attention"
     rank: int = 8
     alpha: float | None = None
@@ -50,6 +55,8 @@ class Tuning:
 
     def __post_init__(self) -> None:
         check_limits("tuning", vars(self))
+        if not self.mask_decoder and not self.prompt_encoder and self.encoder == self.memory == "frozen":
+            raise InputError("tuning: nothing trains; leave tuning.mask_decoder=true or set tuning.memory=full")
         if self.last_blocks is not None and self.encoder == "frozen":
             raise InputError(
                 f"tuning.last_blocks={self.last_blocks}: no block of a frozen encoder trains; try tuning=lora"
@@ -61,7 +68,8 @@ class Tuning:
         Layers that encode the image count as encoder wherever they are: SAM 2 keeps two convolutions in its decoder.
 
         Raises:
-            InputError: If LoRA's targets match nothing, or the encoder has fewer than ``last_blocks`` blocks.
+            InputError: If LoRA's targets match nothing, the encoder has fewer than ``last_blocks`` blocks, or there is
+                no memory to train.
         """
         tuned = self._tuned_part(model.image_encoder)
         last = {id(parameter) for module in tuned for parameter in module.parameters(recurse=False)}
@@ -69,13 +77,22 @@ class Tuning:
         encoding = {id(parameter) for parameter in model.encoding_parameters()}
         model.requires_grad_(self.encoder == "full")  # also of what is in no part: SAM 2's no-memory embedding
         model.parts.prompt_encoder.requires_grad_(self.prompt_encoder)
-        model.parts.mask_decoder.requires_grad_(True)
-        for parameter in model.parameters():
+        model.parts.mask_decoder.requires_grad_(self.mask_decoder)
+        unused = dict(model.unused_shapes)
+        for name, parameter in model.named_parameters():
             if id(parameter) in encoding:
                 parameter.requires_grad_(self.encoder == "full" and id(parameter) not in prefix)
+            if name in unused:
+                parameter.requires_grad_(self.memory == "full")
+        alpha = 2.0 * self.rank if self.alpha is None else self.alpha
         if self.encoder == "lora":
-            alpha = 2.0 * self.rank if self.alpha is None else self.alpha
             add_lora(model.image_encoder, tuned, self.targets, self.rank, alpha, self.dropout)
+        if self.memory != "frozen":
+            attention = getattr(model, "memory_attention", None)
+            if attention is None:
+                raise InputError(f"tuning.memory={self.memory}: this model has no memory; SAM 2 and sam2_nano have one")
+            if self.memory == "lora":
+                add_lora(attention, list(attention.modules()), "attention", self.rank, alpha, self.dropout)
         for block in tuned:
             if isinstance(block, EncoderBlock):
                 block.checkpoint_activations = self.checkpoint_activations
@@ -108,13 +125,17 @@ def frozen_parts(model: nn.Module) -> list[nn.Module]:
 
 def trained_table(model: PromptableModel) -> Table:
     """Return a table of trainable parameters, part by part, with the layers that got adapters; for a terminal."""
-    num_unused = sum(math.prod(shape) for _, shape in model.unused_shapes)
+    shapes, memory = dict(model.unused_shapes), getattr(model, "memory_attention", None)
+    if memory is not None and any(parameter.requires_grad for parameter in memory.parameters()):
+        shapes = {}
+    idle = {id(parameter) for name, parameter in model.named_parameters() if name in shapes}
+    num_unused = sum(math.prod(shape) for shape in shapes.values())
     unused = f"and {num_unused:,} weights that images do not need, kept for the checkpoint" if num_unused else None
     table = Table(title="what trains", caption=unused)
     for column in ("part", "trained", "of", "share"):
         table.add_column(column, justify="left" if column == "part" else "right")
     for name, part in [*model.named_children(), ("all", model)]:
-        total = sum(parameter.numel() for parameter in part.parameters())
+        total = sum(parameter.numel() for parameter in part.parameters() if id(parameter) not in idle)
         trained = sum(parameter.numel() for parameter in part.parameters() if parameter.requires_grad)
         if total:
             table.add_row(name, f"{trained:,}", f"{total:,}", f"{trained / total:.1%}")

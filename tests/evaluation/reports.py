@@ -37,4 +37,5 @@ def make_rows(num_groups: int = 6, gain: float = 0.05) -> pa.Table:
 
 def make_report(rows: pa.Table) -> Report:
     counts = {"num_images": 12, "num_too_small": 1}
-    return summarize(rows, METRICS, PROTOCOLS, counts, "test", "iou_box")
+    titles = {name: protocol.title for name, protocol in PROTOCOLS.items()}
+    return summarize(rows, METRICS, titles, counts, "test", "iou_box")

@@ -10,6 +10,7 @@ from torch.testing import assert_close
 from sam_train.models import PRESETS, build_model
 from sam_train.models.sam2.sam2 import Sam2
 from sam_train.structures import ImageFeatures, MaskPrediction, PointLabel, Prompts
+from sam_train.tuning.surgery import Tuning
 from tests.models.zoo import alone, choose, images, light_config, light_model, mixed_prompts
 from tests.parity.reference import ROOT, needs_reference
 
@@ -143,17 +144,23 @@ class TestPreset:
         loss = sum((output * torch.randn(output.shape, generator=generator)).sum() for output in outputs)
         model.zero_grad()
         loss.backward()
+        unused = dict(model.unused_shapes)
         for name, parameter in model.named_parameters():
+            if name in unused:
+                assert parameter.grad is None, name
+                continue
             if name.endswith("k_proj.bias"):
                 continue  # it adds the same number to all scores, which softmax ignores
             assert parameter.grad is not None, name
             assert parameter.grad.abs().max() > 1e-12, name
 
-    def test_unused_weights_are_kept_as_buffers_and_never_train(self, preset):
-        model = on_meta(preset)
+    def test_unused_weights_are_kept_and_never_train_with_images(self, preset):
+        model = light_model(preset)
         unused = {name for name, _ in model.unused_shapes}
-        assert unused <= dict(model.named_buffers()).keys() & model.state_dict().keys()
-        assert all(parameter.requires_grad for parameter in model.parameters())
+        assert unused <= model.state_dict().keys()
+        Tuning("full").apply(model)
+        trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+        assert trained == dict(model.named_parameters()).keys() - unused
         has_memory = isinstance(model, Sam2) and model.config.version is not None
         assert any("memory" in name for name in unused) == has_memory
         assert ("image_encoder.head.weight" in unused) == (preset == "mobile_sam")

@@ -9,6 +9,7 @@ from sam_train.models import build_model
 from sam_train.structures import Prompts
 from sam_train.tuning.lora import merged_state_dict
 from sam_train.tuning.surgery import Tuning, frozen_parts, trained_table
+from tests.models.clips import clicks, clip_features, follow, tracking_model
 
 MODELS = ["sam_nano", "mobile_sam", "sam2.1_hiera_tiny"]
 SIZE = 128
@@ -34,6 +35,7 @@ def part(name: str) -> str:
 def test_gradients_reach_exactly_the_trainable_parameters(name, mode):
     model = build(name)
     encoding = {id(parameter) for parameter in model.encoding_parameters()}
+    unused = dict(model.unused_shapes)
     Tuning(mode, rank=2).apply(model)
     predict(model).square().mean().backward()
     for parameter_name, parameter in model.named_parameters():
@@ -41,6 +43,7 @@ def test_gradients_reach_exactly_the_trainable_parameters(name, mode):
             expected = mode == "full" or (mode == "lora" and ".lora_" in parameter_name)
         else:
             expected = part(parameter_name) in ("mask_decoder", "prompt_encoder") or mode == "full"
+        expected &= parameter_name not in unused
         assert parameter.requires_grad == expected, parameter_name
         if not expected or id(parameter) in encoding or ".lora_" in parameter_name:  # some prompt kinds are absent
             assert (parameter.grad is not None) == expected, parameter_name
@@ -129,3 +132,46 @@ def test_the_table_names_the_layers_that_were_matched(name, targets, matched):
 def test_invalid_adapter_settings_are_refused(options):
     with pytest.raises(InputError, match="tuning"):
         Tuning("lora", **options).apply(build("sam_nano"))
+
+
+@pytest.mark.parametrize("memory", ["lora", "full"])
+def test_the_memory_alone_may_train(memory):
+    model = build("sam2.1_hiera_tiny")
+    Tuning("frozen", prompt_encoder=False, mask_decoder=False, memory=memory, rank=2).apply(model)
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    if memory == "full":
+        assert trained == dict(model.memory_shapes).keys() - {"no_mem_pos_enc"}
+    else:
+        layers = model.memory_attention.attention_layers()
+        assert len(trained) == 2 * len(layers) == 2 * 4 * 8
+        assert all("memory_attention" in name and ".lora_" in name for name in trained)
+    assert [*trained_table(model).columns[2].cells][-1] > "38,000,000"
+    assert trained_table(model).caption is None
+
+
+def test_adapters_of_the_memory_merge_into_its_weights():
+    model = tracking_model()
+    frames = clip_features(model, 3)
+    Tuning("frozen", memory="lora", rank=2).apply(model)
+    for name, parameter in model.named_parameters():
+        if ".lora_B" in name:
+            parameter.data = 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(len(name)))
+    model.double()
+    merged = tracking_model()
+    assert list(merged_state_dict(model)) == list(merged.state_dict())
+    merged.load_state_dict(merged_state_dict(model))
+    with torch.no_grad():
+        shown = [follow(some, frames, torch.tensor([0, 0]), clicks(2))[0][-1].logits for some in (model, merged)]
+        plain = follow(tracking_model(), frames, torch.tensor([0, 0]), clicks(2))[0][-1].logits
+    torch.testing.assert_close(*shown, atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(shown[0], plain, atol=1e-2)
+
+
+def test_a_memory_that_is_not_there_cannot_train():
+    with pytest.raises(InputError, match=r"tuning\.memory=full: this model has no memory"):
+        Tuning("frozen", memory="full").apply(build("sam_nano"))
+
+
+def test_something_must_train():
+    with pytest.raises(InputError, match="nothing trains"):
+        Tuning("frozen", prompt_encoder=False, mask_decoder=False)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, cast
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
 
 from torch.utils.data import DataLoader, Dataset
 
@@ -29,20 +30,32 @@ class _ErrorsAsItems(Dataset[Batch | InputError]):
             return error
 
 
-def _collate(items: Sequence[Batch | InputError]) -> Batch | InputError:
+def _collate(items: Sequence[Any], merge: Callable[[Sequence[Any]], Any]) -> Any:
     mistake = next((item for item in items if isinstance(item, InputError)), None)
-    return mistake or collate(cast(Sequence[Batch], items))
+    return mistake or merge(items)
 
 
 class BatchLoader(DataLoader[Batch]):
     """A loader of packed batches.
 
+    Args:
+        dataset: Of batches of one image or clip.
+        batch_size: Images or clips of a batch.
+        merge: Makes one batch of several.
+        options: Of :class:`torch.utils.data.DataLoader`.
+
     Raises:
         InputError: In the iterating process, with all it says of the file, where reading an image failed.
     """
 
-    def __init__(self, dataset: Dataset[Batch], batch_size: int | None = 1, **options: Any) -> None:
-        super().__init__(_ErrorsAsItems(dataset), batch_size, collate_fn=_collate, **options)  # pyright: ignore[reportArgumentType]
+    def __init__(
+        self,
+        dataset: Dataset[Any],
+        batch_size: int | None = 1,
+        merge: Callable[[Sequence[Any]], Any] = collate,
+        **options: Any,
+    ) -> None:
+        super().__init__(_ErrorsAsItems(dataset), batch_size, collate_fn=partial(_collate, merge=merge), **options)  # pyright: ignore[reportArgumentType]
 
     def __iter__(self) -> Iterator[Batch]:  # pyright: ignore[reportIncompatibleMethodOverride]
         for batch in super().__iter__():
@@ -54,7 +67,7 @@ class BatchLoader(DataLoader[Batch]):
 class ResumableLoader(BatchLoader):
     """A loader that can continue in the middle of an epoch; its state is the number of batches yielded so far."""
 
-    def __init__(self, dataset: Dataset[Batch], batches: TrainBatches, **options: Any) -> None:
+    def __init__(self, dataset: Dataset[Any], batches: TrainBatches, **options: Any) -> None:
         super().__init__(dataset, batch_sampler=batches, **options)
         self.batches = batches
         self.seen = 0

@@ -1,4 +1,4 @@
-"""SAM 2 and 2.1 (Ravi et al. 2024) as image models, behind the two steps every image model offers."""
+"""SAM 2 and 2.1 (Ravi et al. 2024): the two steps every image model offers, and one that goes through a clip."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from torch import Tensor, nn
 
 from sam_train.models.layers import MLP
 from sam_train.models.prompt_encoder import PromptEncoder
-from sam_train.models.promptable import Parts, PromptableModel
+from sam_train.models.promptable import Parts
 from sam_train.models.sam2.mask_decoder import Sam2MaskDecoder
-from sam_train.models.sam2.memory_weights import Version, memory_shapes
+from sam_train.models.sam2.memory import Version
+from sam_train.models.sam2.tracking import TrackingModel
 from sam_train.models.staged_encoder import EncoderConfig
 from sam_train.models.two_way_transformer import TwoWayTransformer
-from sam_train.models.unused_weights import Shapes, hold_unused_weights
+from sam_train.models.unused_weights import Shapes
 from sam_train.preprocessing import Preprocessing
 from sam_train.structures import ImageFeatures, MaskPrediction, Prompts
 
@@ -30,7 +31,7 @@ class Sam2Config:
         encoder: Sizes of the image encoder, and with them which encoder it is.
         preprocessing: How images become the model's input, with the input's side.
         version: 2.1 has weights for occluded objects and for the age of object pointers that 2.0 lacks; on images the
-            two are the same function. None for a model that no video has trained: it has no weights of a memory.
+            two are the same function. None for a model that no video has trained: it has no memory.
         dim: Channels of the image embedding and the decoder.
         decoder_depth: Two-way blocks.
         decoder_heads: Attention heads of the decoder.
@@ -50,11 +51,8 @@ class Sam2Config:
         return Sam2(self)
 
 
-class Sam2(PromptableModel):
-    """SAM 2 over packed objects. Parameter names are the official checkpoints' own.
-
-    The weights of the video part are held but not used (:mod:`sam_train.models.sam2.memory_weights`).
-    """
+class Sam2(TrackingModel):
+    """SAM 2 over packed objects. Parameter names are the official checkpoints' own."""
 
     logit_limit = 32.0  # sam2/sam2_image_predictor.py
 
@@ -69,7 +67,8 @@ class Sam2(PromptableModel):
         mlp = partial(MLP, config.dim, config.decoder_mlp_dim, config.dim, num_layers=2)
         transformer = TwoWayTransformer(config.decoder_depth, config.dim, config.decoder_heads, mlp)
         self.sam_mask_decoder = Sam2MaskDecoder(config.dim, transformer)
-        hold_unused_weights(self, self._memory_shapes())
+        if config.version is not None:
+            self.add_memory(config.dim, config.version)
         nn.init.trunc_normal_(self.no_mem_embed, std=0.02)
 
     @property
@@ -78,9 +77,10 @@ class Sam2(PromptableModel):
         return Parts(self.image_encoder, self.sam_prompt_encoder, self.sam_mask_decoder)
 
     def undecayed_parameters(self) -> Iterator[nn.Parameter]:
-        """Yield the image encoder's tables and the no-memory embedding."""
+        """Yield the image encoder's tables, the no-memory embedding and the memory's embeddings."""
         yield from super().undecayed_parameters()
         yield self.no_mem_embed
+        yield from (parameter for name, parameter in self.named_parameters() if "." not in name)
 
     def encoding_parameters(self) -> Iterator[nn.Parameter]:
         """Yield the image encoder's parameters and those of the two decoder layers that :meth:`as_features` uses."""
@@ -91,10 +91,7 @@ class Sam2(PromptableModel):
     @property
     def unused_shapes(self) -> Shapes:
         """Names and shapes of the memory's weights, where there is a memory, and of what the encoder does not use."""
-        return (*super().unused_shapes, *self._memory_shapes())
-
-    def _memory_shapes(self) -> Shapes:
-        return memory_shapes(self.config.dim, self.config.version) if self.config.version else ()
+        return (*super().unused_shapes, *self.memory_shapes)
 
     @property
     def preprocessing(self) -> Preprocessing:

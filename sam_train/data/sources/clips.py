@@ -1,0 +1,115 @@
+"""The contract of a source of clips: frames in order, with the masks of some of them."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from sam_train.data.sources.base import Choose, ImageSet, all_objects
+from sam_train.structures import Sample
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A clip without its pixels.
+
+    Attributes:
+        name: Unique in its source.
+        frames: Names of the frames, in order.
+        annotated: Indices of the frames whose masks are known, ascending; at least one.
+    """
+
+    name: str
+    frames: Sequence[str]
+    annotated: Sequence[int]
+
+
+class ClipSet(ImageSet):
+    """Clips of one split, read lazily and frame by frame.
+
+    As a set of images it holds the annotated frames, each in the group of its clip, so that whatever reads images reads
+    these. A subclass must have :meth:`read_frame`. An object has the same number on all frames of a clip.
+
+    Attributes:
+        clips: The clips, in order.
+    """
+
+    def __init__(self, clips: Sequence[Clip]) -> None:
+        self.clips = tuple(clips)
+        self._places = tuple((number, frame) for number, clip in enumerate(clips) for frame in clip.annotated)
+        self.ids = tuple(f"{clips[number].name}/{clips[number].frames[frame]}" for number, frame in self._places)
+
+    @abstractmethod
+    def read_frame(self, clip: int, frame: int, with_image: bool = True, with_masks: bool = True) -> Sample:
+        """Read one frame and, if it is annotated, the objects on it.
+
+        Without ``with_image`` the image need not be decoded: the sample then has its size but no channel. Without
+        ``with_masks``, and on frames that are not annotated, there are no objects.
+
+        Args:
+            clip: Index of the clip.
+            frame: Index of the frame in the clip.
+            with_image: Whether the image is wanted.
+            with_masks: Whether the objects are wanted.
+
+        Raises:
+            FileError: If a file is missing, unreadable or inconsistent; it names clip and frame.
+        """
+
+    def place(self, index: int) -> tuple[int, int]:
+        """Return the clip and the frame that an image of the set is."""
+        return self._places[index]
+
+    def read(self, index: int, choose: Choose = all_objects, with_image: bool = True) -> Sample:
+        """See :meth:`ImageSet.read`; an image is an annotated frame."""
+        sample = self.read_frame(*self.place(index), with_image=with_image)
+        height, width = sample.size
+        return sample.keep(choose(sample.areas() / (height * width)))
+
+    def group(self, index: int) -> str:
+        """See :meth:`ImageSet.group`: the clip."""
+        return self.clips[self.place(index)[0]].name
+
+
+class ClipSubset(ClipSet):
+    """Some clips of another set.
+
+    Args:
+        clips: The other set.
+        indices: Indices of its clips, in the order wanted.
+    """
+
+    def __init__(self, clips: ClipSet, indices: Sequence[int]) -> None:
+        super().__init__([clips.clips[index] for index in indices])
+        self.whole = clips
+        self.indices = tuple(indices)
+        self.categories = clips.categories
+
+    def read_frame(self, clip: int, frame: int, with_image: bool = True, with_masks: bool = True) -> Sample:
+        """See :meth:`ClipSet.read_frame`."""
+        return self.whole.read_frame(self.indices[clip], frame, with_image, with_masks)
+
+    def identity(self, index: int) -> str:
+        """See :meth:`ImageSet.identity`."""
+        return self.whole.identity(self._index(index))
+
+    def fingerprint(self, index: int) -> str:
+        """See :meth:`ImageSet.fingerprint`."""
+        return self.whole.fingerprint(self._index(index))
+
+    def problems(self, index: int) -> list:
+        """See :meth:`ImageSet.problems`."""
+        return self.whole.problems(self._index(index))
+
+    def _index(self, index: int) -> int:
+        clip, frame = self.place(index)
+        return self.whole._places.index((self.indices[clip], frame))
+
+
+def without_objects(sample: Sample) -> Sample:
+    """Return the frame alone."""
+    nothing = torch.zeros(0, dtype=torch.long)
+    return replace(sample, labels=sample.labels[:1] * 0, plane=nothing, value=nothing)

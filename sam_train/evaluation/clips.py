@@ -1,0 +1,64 @@
+"""Held-out clips scored by every model, and films of the first of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from rich.progress import Progress
+
+from sam_train.data.loading.clip_dataset import HeldOutClip, HeldOutClips
+from sam_train.files import written_whole
+from sam_train.inference.clip_scoring import score_clip
+from sam_train.inference.film import film_frames, save_film, strip_of
+from sam_train.metrics.base import Metric
+from sam_train.metrics.table import gather_rows
+from sam_train.models.sam2.tracking import TrackingModel
+from sam_train.prompts.protocols import Protocol
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def score_clips(
+    models: Mapping[str, TrackingModel],
+    clips: Iterable[HeldOutClip],
+    num_clips: int,
+    protocols: Mapping[str, Protocol],
+    metrics: Sequence[Metric],
+    progress: Progress,
+) -> pa.Table:
+    """Score every object of this process's share of the clips; every process gets the rows of all."""
+    description = f"following objects with {' and '.join(models)}"
+    tables = [
+        score_clip(models, clip, protocols, metrics)
+        for clip in progress.track(clips, total=num_clips, description=description)
+    ]
+    return gather_rows(tables)
+
+
+def save_films(models: Mapping[str, TrackingModel], clips: HeldOutClips, count: int, folder: Path) -> list[Path]:
+    """Write a film and a strip of frames of each of the first clips: truth beside what each model finds.
+
+    Args:
+        models: By name, in order.
+        clips: The held-out clips.
+        count: How many films.
+        folder: Where the files go, numbered and named after the clips.
+    """
+    paths: list[Path] = []
+    for index in range(min(count, len(clips))):
+        clip = clips[index]
+        pictures = list(film_frames(models, clip))
+        path = folder / f"{index:02d}_{Path(clip.name).name}"
+        paths.append(save_film(pictures, path))
+        paths.append(folder / f"{path.name}_strip.png")
+        with written_whole(paths[-1]) as file:
+            strip_of(pictures).save(file)
+    return paths
+
+
+def tracking(models: Mapping[str, object]) -> dict[str, TrackingModel]:
+    """Return the models as what they are: each follows objects."""
+    return {name: cast(TrackingModel, model) for name, model in models.items()}

@@ -1,0 +1,85 @@
+"""A run's tuned model beside the untuned one on held-out clips: a table, files and films."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import Progress
+
+from sam_train.data.loading.clip_dataset import HeldOutClip, HeldOutClips
+from sam_train.data.loading.datamodule import ClipData
+from sam_train.errors import InputError
+from sam_train.evaluation.clips import save_films, score_clips, tracking
+from sam_train.evaluation.report import Report
+from sam_train.evaluation.row_files import write_rows
+from sam_train.evaluation.summary import summarize
+from sam_train.inference.clip_scoring import CLIP_PROTOCOLS
+from sam_train.metrics.base import Metric
+from sam_train.models import ImageModel
+from sam_train.runs.record import rebuild
+from sam_train.runs.run import Run
+from sam_train.runs.settings import Evaluation
+from sam_train.tasks.clip_training import ClipTraining
+
+
+def evaluate_clips(
+    run: Run,
+    models: Mapping[str, ImageModel],
+    data: ClipData,
+    evaluation: Evaluation,
+    metrics: Sequence[Metric],
+    folder: Path,
+) -> Report:
+    """Score a run's models on the clips of a split; leave ``report.json``, ``rows.parquet`` and ``films/`` in a folder.
+
+    Raises:
+        InputError: If no object has a frame after the one it is prompted on.
+    """
+    is_first = not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
+    console = Console(quiet=not is_first)
+    loader = data.eval_dataloader(evaluation.split)
+    with Progress(console=console, transient=True) as progress:
+        rows = score_clips(tracking(models), clips_of(loader), len(loader), CLIP_PROTOCOLS, metrics, progress)
+    if not rows.num_rows:
+        raise InputError(
+            f"evaluation.split={evaluation.split}: no object of these clips has an annotated frame after its first "
+            "one, so there is nothing to compare with"
+        )
+    clips = data.clips(evaluation.split)
+    counts = {"num_images": len(clips.clips), "num_too_small": 0}
+    split = "val" if clips is data.splits.get("val") else evaluation.split
+    report = summarize(
+        rows,
+        metrics,
+        {name: protocol.title for name, protocol in CLIP_PROTOCOLS.items()},
+        counts,
+        split,
+        run.record["chosen_by"],
+        unit="clips",
+    )
+    if is_first:
+        write_rows(rows, folder)
+        report.save(folder / "report.json")
+        console.print(report.table())
+        films = folder / "films"
+        save_films(tracking(models), HeldOutClips(clips), evaluation.overlays, films)
+        places = {"report": folder / "report.json", "rows": folder / "rows.parquet", "films": films}
+        lines = [f"{name:12}{place}" for name, place in {"checkpoint": run.checkpoint, **places}.items()]
+        console.print("\n".join(lines), markup=False)
+    return report
+
+
+def clips_of(loader: Iterable[object]) -> Iterator[HeldOutClip]:
+    """Yield what a loader of held-out clips has."""
+    for clip in loader:
+        assert isinstance(clip, HeldOutClip)
+        yield clip
+
+
+def task_of(run: Run) -> ClipTraining | None:
+    """Return how a run was trained to follow objects; None if it was trained on images."""
+    described = run.record["config"].get("task")
+    return None if described is None else rebuild(described, ClipTraining, f"checkpoint={run.checkpoint}")

@@ -1,0 +1,89 @@
+"""Held-out clips are followed and scored as DAVIS does."""
+
+import pytest
+import torch
+
+from sam_train.data.loading.clip_dataset import HeldOutClips
+from sam_train.data.sources.clips import Clip, ClipSet
+from sam_train.inference.clip_scoring import CLIP_PROTOCOLS, MASK, follow_clip, score_clip
+from sam_train.inference.film import film_frames, save_film, strip_of
+from sam_train.label_planes import pack_masks
+from sam_train.metrics.video import VIDEO_METRICS, contour_accuracy, region_similarity
+from sam_train.structures import Sample
+from tests.models.clips import tracking_model
+
+SIZE = 60, 80
+LATE = 2  # the frame on which the second object comes
+
+
+class Squares(ClipSet):
+    """Two squares that move; the second comes later; the last frame but one is not annotated."""
+
+    def __init__(self):
+        super().__init__([Clip("squares", tuple("012345"), (0, 1, 2, 3, 5))])
+
+    def read_frame(self, clip, frame, with_image=True, with_masks=True):
+        masks = torch.zeros(2, *SIZE, dtype=torch.bool)
+        masks[0, 5:25, 5 + 3 * frame : 30 + 3 * frame] = True
+        masks[1, 35:55, 40:70] = frame >= LATE
+        known = with_masks and frame in self.clips[0].annotated
+        packed = pack_masks(((number + 1, mask) for number, mask in enumerate(masks) if known), SIZE)
+        image = torch.randint(0, 90, (3, *SIZE), generator=torch.Generator().manual_seed(frame), dtype=torch.uint8)
+        image[:, masks.any(0)] += 120
+        return Sample(f"squares/{frame}", image if with_image else image[:0], *packed, group="squares")
+
+
+@pytest.fixture(scope="module")
+def model():
+    model = tracking_model().float()
+    with torch.no_grad():
+        model.sam_mask_decoder.pred_obj_score_head.layers[-1].bias += 3
+    return model
+
+
+CLIP = HeldOutClips(Squares())[0]
+
+
+def test_objects_are_scored_after_the_frame_they_are_prompted_on_and_without_the_last(model):
+    rows = score_clip({"": model}, CLIP, CLIP_PROTOCOLS, VIDEO_METRICS).to_pylist()
+    assert [(row["prompt"], row["object"], row["frames"]) for row in rows] == [
+        (protocol, value, 3 if value == 1 else 1) for protocol in sorted(CLIP_PROTOCOLS) for value in (1, 2)
+    ]
+    assert {row["image"] for row in rows} == {"squares"}
+    assert all(row["j_and_f"] == pytest.approx((row["j"] + row["f"]) / 2) for row in rows)
+
+
+def test_scores_are_means_of_j_and_f_over_frames(model):
+    masks = {MASK: CLIP_PROTOCOLS[MASK]}
+    (first, _) = score_clip({"": model}, CLIP, masks, VIDEO_METRICS).to_pylist()
+    pairs = [
+        (followed.found["", MASK].masks[0].numpy(), next(followed.sample.each_mask()).numpy())
+        for followed in follow_clip({"": model}, CLIP, masks)
+        if followed.frame in (1, 2, 3)
+    ]
+    assert first["j"] == pytest.approx(sum(region_similarity(*pair) for pair in pairs) / 3)
+    assert first["f"] == pytest.approx(sum(contour_accuracy(*pair) for pair in pairs) / 3)
+
+
+def test_the_mask_that_is_given_is_what_is_found_on_its_frame(model):
+    for followed in follow_clip({"": model}, CLIP, {MASK: CLIP_PROTOCOLS[MASK]}):
+        found = followed.found["", MASK]
+        if followed.frame in (0, LATE):
+            place = found.objects.index(1 if followed.frame == 0 else 2)
+            truth = list(followed.sample.each_mask())[place]
+            assert (found.masks[place] != truth).float().mean() < 0.05
+        assert followed.is_known == (followed.frame != 4)
+        assert found.objects == ((1,) if followed.frame < LATE else (1, 2))
+
+
+def test_a_film_has_a_picture_of_each_frame(model, tmp_path):
+    pictures = list(film_frames({"untuned": model, "tuned": model}, CLIP))
+    assert len(pictures) == 6
+    assert len({picture.size for picture in pictures}) == 1
+    assert strip_of(pictures).height == 6 * pictures[0].height
+    path = save_film(pictures, tmp_path / "film")
+    assert path.stat().st_size > 1000
+    import av
+
+    with av.open(str(path)) as film:
+        assert len(list(film.decode(video=0))) == 6

@@ -5,7 +5,9 @@ all metrics (outlines in other processes), the masks' run lengths and rows. Seco
 and its children used, so that other work on the machine does not count; where there is a processor for the children,
 those of this process alone are what a person waits for.
 
-python -m benchmarks.scoring_share [--images 4] [--preset sam2.1_hiera_tiny] [--protocols box,point] [--device cpu]
+python -m benchmarks.scoring_share [--images 4] [--preset sam2_nano] [--protocols box,point] [--device cpu]
+
+The weights must be trained ones: masks of random weights are noise, whose outlines are all there is.
 """
 
 from __future__ import annotations
@@ -29,8 +31,9 @@ from sam_train.data.world.source import ToyImages
 from sam_train.evaluation.comparison import score
 from sam_train.inference.scoring import encode_all, predict_rounds
 from sam_train.metrics import METRICS
-from sam_train.models import build_model
 from sam_train.prompts.protocols import find_protocols
+from sam_train.runs.run import base_model
+from sam_train.runs.settings import ModelChoice
 from sam_train.structures import Batch
 
 
@@ -60,13 +63,14 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--images", type=int, default=4)
-    parser.add_argument("--preset", default="sam2.1_hiera_tiny")
-    parser.add_argument("--protocols", default="box,point,clicks")
+    parser.add_argument("--preset", default="sam2_nano")
+    parser.add_argument("--weights", default=None)
+    parser.add_argument("--protocols", default="box,point")
     parser.add_argument("--clicks", type=int, default=5)
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     torch.manual_seed(0)
-    untuned = build_model(options.preset).eval().to(options.device)
+    untuned = base_model(ModelChoice(options.preset, options.weights, 1024), seed=0).eval().to(options.device)
     models = {"untuned": untuned, "tuned": copy.deepcopy(untuned)}
     dataset = EvalDataset(ToyImages("tissue", "test", options.images, 1024), untuned.preprocessing, min_area=16)
     batches = [dataset[index] for index in range(len(dataset))]

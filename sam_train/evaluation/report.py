@@ -37,7 +37,8 @@ class Report:
         by_size: ``small`` (under 32 x 32 pixels), ``medium`` and ``large`` (from 96 x 96) objects to their number and
             scores, as far as there are any.
         by_category: Likewise for the categories of the data.
-        by_group: Likewise for groups, the scores of the main metric alone.
+        by_group: Likewise for groups, the scores of the main metric alone; the first 1000.
+        by_image: Likewise for images.
         poor: Kind of prompt and model to the number of objects with an IoU below 0.5, where IoU was measured.
         clicks: Of each model: ``iou`` after each click, and what it takes to reach an IoU: ``noc85``, ``noc90`` (mean
             number of clicks, 20 where it is never reached), ``failures85``, ``failures90``.
@@ -64,6 +65,7 @@ class Report:
     by_size: dict[str, dict[str, Any]] = field(default_factory=dict)
     by_category: dict[str, dict[str, Any]] = field(default_factory=dict)
     by_group: dict[str, dict[str, Any]] = field(default_factory=dict)
+    by_image: dict[str, dict[str, Any]] = field(default_factory=dict)
     poor: dict[str, dict[str, int]] = field(default_factory=dict)
     clicks: dict[str, dict[str, Any]] = field(default_factory=dict)
     calibration: dict[str, dict[str, Any]] = field(default_factory=dict)

@@ -26,7 +26,7 @@ SIZES: Mapping[str, tuple[float, float]] = {
     "large": (96**2, math.inf),
 }
 """Areas in pixels, as COCO counts them: from the first to below the second."""
-_MOST_GROUPS = 1000  # that the report lists one by one
+_MOST_LISTED = 1000  # groups and images that the report lists one by one; the rows have all
 
 
 def summarize(
@@ -60,8 +60,6 @@ def summarize(
         prompt: {metric.name: _ends(difference(rows, metric, prompt)) for metric in metrics} for prompt in prompts
     }
     objects = len(set(zip(rows.column("image").to_pylist(), rows.column("object").to_pylist(), strict=True)))
-    groups = sorted(set(rows.column("group").to_pylist())) if rows.num_rows else []
-    only_main = [metric for metric in metrics if metric.name == main]
     return Report(
         untuned,
         tuned,
@@ -72,11 +70,12 @@ def summarize(
         metrics=told,
         prompts=prompts,
         chosen_by=main,
-        num_groups=len(groups),
+        num_groups=len(set(rows.column("group").to_pylist())),
         differences=differences,
         by_size=_parts(rows, metrics, list(prompts), SIZES if "area" in rows.column_names else (), _has_size),
         by_category=_parts(rows, metrics, list(prompts), _categories(rows), _is_category),
-        by_group=_parts(rows, only_main, list(prompts), groups[:_MOST_GROUPS], _is_group),
+        by_group=_by(rows, "group", main, list(prompts)),
+        by_image=_by(rows, "image", main, list(prompts)),
         poor=_poor(rows, list(prompts)),
         clicks=_clicks(rows),
         calibration=_calibration(rows, list(prompts)),
@@ -126,10 +125,25 @@ def _is_category(name: str) -> Any:
     return pc.field("category") == name
 
 
-def _is_group(name: str) -> Any:
-    import pyarrow.compute as pc
-
-    return pc.field("group") == name
+def _by(rows: pa.Table, column: str, metric: str, prompts: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Average one metric over the objects of each group or image, the first ones in order of their names."""
+    names = [f"{model}_{metric}" for model in MODELS]
+    columns = (rows.column(name).to_pylist() for name in (column, "prompt", *names))
+    values: dict[str, dict[str, list[tuple[float, ...]]]] = {}
+    for part, prompt, *scores in zip(*columns, strict=True):
+        if prompt in prompts:
+            values.setdefault(part, {}).setdefault(prompt, []).append(tuple(scores))
+    found: dict[str, dict[str, Any]] = {}
+    for part in sorted(values)[:_MOST_LISTED]:
+        of_part = values[part]
+        found[part] = {"num_objects": max(map(len, of_part.values()))}
+        for place, model in enumerate(MODELS):
+            found[part][model] = {
+                prompt: {metric: math.fsum(scores[place] for scores in of_part[prompt]) / len(of_part[prompt])}
+                for prompt in prompts
+                if prompt in of_part
+            }
+    return found
 
 
 def _categories(rows: pa.Table) -> list[str]:

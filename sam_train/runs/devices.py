@@ -27,15 +27,15 @@ def start_processes(devices: int, accelerator: str = "auto") -> torch.device:
         accelerator = "cuda" if torch.cuda.is_available() else "cpu"
     if accelerator in ("gpu", "cuda") and (found := torch.cuda.device_count()) < devices:
         raise InputError(f"devices={devices}: PyTorch finds {found} GPUs here; give as many, or accelerator=cpu")
-    world = int(os.environ.get("WORLD_SIZE", 1))
-    local = int(os.environ.get("LOCAL_WORLD_SIZE", world)) if world > 1 else devices
-    several = max(world, devices) > 1
+    slurm = cluster()
+    world = int(os.environ.get("SLURM_NTASKS" if slurm else "WORLD_SIZE", 1))
+    local = devices if slurm else int(os.environ.get("LOCAL_WORLD_SIZE", devices))  # of this machine
     fabric = Fabric(
         accelerator=accelerator,
         devices=local,
         num_nodes=max(world // local, 1),
-        strategy="ddp" if several else "auto",
-        plugins=cluster(),
+        strategy="ddp" if max(world, local) > 1 else "auto",
+        plugins=slurm,
     )
     fabric.launch()
     return fabric.device

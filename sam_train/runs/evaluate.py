@@ -27,7 +27,7 @@ from sam_train.evaluation.row_files import write_rows
 from sam_train.evaluation.summary import boxes_in, summarize
 from sam_train.evaluation.volumes import score_volumes
 from sam_train.metrics.base import Metric, find_metrics
-from sam_train.metrics.table import mean_scores
+from sam_train.metrics.table import mean_scores, prompts_in
 from sam_train.models.promptable import PromptableModel
 from sam_train.prompts.protocols import Protocol, find_protocols
 from sam_train.runs.devices import as_first_says, is_first
@@ -163,14 +163,14 @@ def _report(
 ) -> Report:
     images = data.splits[evaluation.split]
     split = "val" if images is data.splits.get("val") else evaluation.split  # which may stand in for a missing test
-    if not scored.rows.num_rows:
+    asked = {name: protocol.title for name, protocol in protocols.items() if not protocol.is_shuffled}
+    if not asked.keys() & set(prompts_in(scored.rows)):
         raise InputError(
             f"evaluation.split={evaluation.split}: none of its {len(images)} images has an object that can be scored; "
             f"{scored.num_too_small} are smaller than loader.min_area={data.loading.min_area:g} pixels of the model's "
             "input. Give images with masks, a lower loader.min_area, or kinds of prompt that the data have"
         )
     counts = {"num_images": len(images), "num_too_small": scored.num_too_small}
-    asked = {name: protocol.title for name, protocol in protocols.items() if not protocol.is_shuffled}
     return summarize(scored.rows, metrics, asked, counts, split, run.record["chosen_by"])
 
 

@@ -50,6 +50,14 @@ def test_the_exported_model_finds_the_same_in_transformers(finetuned, monkeypatc
     assert (theirs[0, 0] == names["masks"][0]).float().mean() > 0.99
 
 
+def test_a_run_is_evaluated_from_python(finetuned, monkeypatch, capsys):
+    folder, _ = finetuned
+    monkeypatch.chdir(folder)
+    report = runpy.run_path(str(EXAMPLES / "evaluate.py"))["report"]
+    assert capsys.readouterr().out.splitlines()[-1].startswith(str(report.tuned["box"]["iou"]))
+    assert (folder / "reports" / "polyps" / "report.html").is_file()
+
+
 def test_scores_are_read_by_group(finetuned, monkeypatch, capsys):
     folder, names = finetuned
     monkeypatch.chdir(folder)

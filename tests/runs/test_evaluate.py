@@ -7,6 +7,7 @@ import sys
 
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from sam_train.data.loading.datamodule import Loading
 from sam_train.data.world import ToySource
@@ -138,3 +139,12 @@ def test_one_image_has_no_interval(trained, tmp_path):
     assert report.num_groups == 1
     assert report.interval("box", "iou") is None
     assert "an interval cannot be had" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_checkpoint_of_something_else_is_called_by_name(trained, tmp_path):
+    torch.save({"weight": torch.zeros(1)}, tmp_path / "model.ckpt")
+    with pytest.raises(InputError, match=r"model.ckpt: not a checkpoint of sam-train; weights go to model.weights"):
+        Run.load(tmp_path / "model.ckpt")
+    with pytest.raises(InputError, match="sam_nano"):
+        evaluate(Run.load(trained, weights="sam_nano"), folder=tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"model.ckpt"}

@@ -40,3 +40,19 @@ def test_dicom(tmp_path, monkeypatch):
 def test_what_a_folder_plainly_holds_need_not_be_said(tmp_path, monkeypatch, capsys):
     train(monkeypatch, tmp_path / "run", f"data.root={DATA}/fruits_nuts")
     assert "found COCO json (annotations_coco.json), 3 categories, 13 images: data=coco" in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:datasets")
+def test_a_table_of_real_images(tmp_path, monkeypatch):
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    root = DATA / "nuclei_fluorescence"
+    names = [path.name for path in sorted((root / "images").iterdir())[:8]]
+    rows = {
+        column: [{"bytes": (root / folder / name).read_bytes(), "path": None} for name in names]
+        for column, folder in (("image", "images"), ("mask", "masks"))
+    }
+    columns = datasets.Features({"image": datasets.Image(), "mask": datasets.Image()})
+    datasets.Dataset.from_dict(rows, features=columns).to_parquet(tmp_path / "nuclei.parquet")
+    assert train(monkeypatch, tmp_path / "run", "data=hf", f"data.root={tmp_path}/nuclei.parquet")["num_images"] == 1

@@ -16,6 +16,7 @@ from sam_train.data.sources.volume.cases import Case, find_cases, read_descripti
 from sam_train.data.sources.volume.grid import to_slices
 from sam_train.data.sources.volume.intensity import PERCENTILES, WINDOWS, window_of
 from sam_train.data.sources.volume.opening import OpenVolumes, Reading, read_labels
+from sam_train.data.sources.volume.reading import require_libraries
 from sam_train.data.sources.volume.slices import Scan, slices_of, split_slices, tell_empty
 from sam_train.errors import FileError, InputError
 from sam_train.machine import num_processors
@@ -74,8 +75,9 @@ class VolumeSource(DataSource):
         """Return the splits that have slices. Label volumes are read, to know which slices have labels.
 
         Raises:
-            InputError: If settings and files do not fit each other.
+            InputError: If settings and files do not fit each other, or a library is not installed.
         """
+        require_libraries()
         self._require_settings()
         root = Path(str(self.root)).expanduser().absolute()
         description = read_description(root)

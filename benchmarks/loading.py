@@ -1,6 +1,7 @@
 """Loading training batches with the default augmentation: images per second, and what memory each worker holds.
 
-Images of 1024 px for SAM, 100 objects each, in JPEG files with 16-bit label images, and again with one file per object.
+Images of 1024 px for SAM, 100 objects each, in JPEG files with 16-bit label images, with one file per object, and with
+COCO's run lengths.
 Workers are started by a first epoch; the epochs after it are timed, by the clock and by the processor time of all
 workers, which other work on the machine changes less. Memory is what a worker holds when an epoch is done, with
 libraries and shared memory, and the most it ever held.
@@ -11,6 +12,7 @@ python -m benchmarks.loading [--images 48] [--objects 100] [--chosen 16 100] [--
 from __future__ import annotations
 
 import argparse
+import json
 import multiprocessing
 import os
 import time
@@ -27,7 +29,9 @@ from rich.table import Table
 from benchmarks.measure import machine
 from sam_train.data.loading.augmentation import Augmentation
 from sam_train.data.loading.datamodule import Loading, SegmentationData
+from sam_train.data.sources.coco.source import CocoSource
 from sam_train.data.sources.folder import FolderSource
+from sam_train.metrics.rle import encode_mask
 from sam_train.preprocessing import Preprocessing
 
 SIDE = 1024
@@ -58,13 +62,18 @@ def blobs(random: np.random.Generator, num_objects: int) -> UInt16[np.ndarray, "
 
 
 def make_images(folder: Path, number: int, num_objects: int) -> None:
-    """``labels/`` with a label image for each image, and ``files/`` with the same images and a file for each object."""
+    """Write images with label images (``labels/``), files of objects (``files/``) and run lengths (``coco/``)."""
     random = np.random.default_rng(0)
     for layout in LAYOUTS:
         for part in ("images", "masks"):
             (folder / layout / part).mkdir(parents=True)
+    images, annotations = [], []
     for image in range(number):
         pixels, labels = Image.fromarray(picture(random)), blobs(random, num_objects)
+        images.append({"id": image, "file_name": f"{image:03}.jpg", "height": SIDE, "width": SIDE})
+        for value in range(1, num_objects + 1):
+            runs = {"segmentation": encode_mask(labels == value), "area": int((labels == value).sum())}
+            annotations.append({"id": len(annotations), "image_id": image, "category_id": 1, **runs})
         for layout in LAYOUTS:
             pixels.save(folder / layout / "images" / f"{image:03}.jpg", quality=95)
         Image.fromarray(labels).save(folder / "labels" / "masks" / f"{image:03}.png")
@@ -72,6 +81,9 @@ def make_images(folder: Path, number: int, num_objects: int) -> None:
         for value in range(1, num_objects + 1):
             mask = Image.fromarray((labels == value).astype(np.uint8) * 255)
             mask.save(folder / "files" / "masks" / f"{image:03}" / f"{value:03}.png")
+
+    content = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "blob"}]}
+    (folder / "coco" / "annotations.json").write_text(json.dumps(content))
 
 
 class Row(NamedTuple):
@@ -86,7 +98,8 @@ class Row(NamedTuple):
 
 def measure(root: Path, num_chosen: int, num_workers: int, batch_size: int, epochs: int) -> Row:
     """Images per second over the epochs after the first, and the workers' megabytes; of this process if none."""
-    source = FolderSource(str(root), split=(0, 0, 1)).splits()["test"]
+    kind = CocoSource if root.name == "coco" else FolderSource
+    source = kind(str(root), split=(0, 0, 1)).splits()["test"]
     loading = Loading(batch_size, num_chosen, num_workers=num_workers, augmentation=Augmentation())
     data = SegmentationData({"train": source}, Preprocessing(SIDE), loading, seed=0)
     loader = data.train_dataloader()
@@ -144,7 +157,7 @@ def main() -> None:
     Console(width=140).print(table)
 
 
-LAYOUTS = {"labels": "label image", "files": "file per object"}
+LAYOUTS = {"labels": "label image", "files": "file per object", "coco": "COCO run lengths"}
 
 if __name__ == "__main__":
     main()

@@ -1,7 +1,9 @@
 """Each kind of data trains from the command line on a real set, as it lies there."""
 
+import numpy as np
 import pytest
 
+from sam_train.data.sources.volume.reading import read_volume
 from tests.e2e.commands import SMALL, assert_report, run
 from tests.parity.reference import SHARED
 
@@ -40,3 +42,31 @@ def test_dicom(tmp_path, monkeypatch):
 def test_what_a_folder_plainly_holds_need_not_be_said(tmp_path, monkeypatch, capsys):
     train(monkeypatch, tmp_path / "run", f"data.root={DATA}/fruits_nuts")
     assert "found COCO json (annotations_coco.json), 3 categories, 13 images: data=coco" in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:datasets")
+def test_a_table_of_real_images(tmp_path, monkeypatch):
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    root = DATA / "nuclei_fluorescence"
+    names = [path.name for path in sorted((root / "images").iterdir())[:8]]
+    rows = {
+        column: [{"bytes": (root / folder / name).read_bytes(), "path": None} for name in names]
+        for column, folder in (("image", "images"), ("mask", "masks"))
+    }
+    columns = datasets.Features({"image": datasets.Image(), "mask": datasets.Image()})
+    datasets.Dataset.from_dict(rows, features=columns).to_parquet(tmp_path / "nuclei.parquet")
+    assert train(monkeypatch, tmp_path / "run", "data=hf", f"data.root={tmp_path}/nuclei.parquet")["num_images"] == 1
+
+
+def test_arrays_of_real_volumes(tmp_path, monkeypatch):
+    (tmp_path / "npz").mkdir()
+    for name in ("008", "014", "020"):
+        image, labels = (
+            read_volume(DATA / "mri_hippocampus" / folder / f"hippocampus_{name}.nii.gz").voxels[:, :, 16:20]
+            for folder in ("imagesTr", "labelsTr")
+        )
+        prepared = (image / image.max() * 255).astype(np.uint8)
+        np.savez_compressed(tmp_path / "npz" / f"{name}.npz", imgs=prepared.T, gts=labels.T, spacing=[1.0, 1.0, 1.0])
+    assert train(monkeypatch, tmp_path / "run", "data=npz", f"data.root={tmp_path}/npz")["num_images"] == 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -32,22 +33,25 @@ _MODES: dict[str, Mode] = {
 _ORIENTATION = 0x0112
 
 
-def decode(path: Path) -> Raster:
+def decode(path: Path, content: bytes | None = None) -> Raster:
     """Read the pixels of an image or a mask, whatever its suffix says.
+
+    Args:
+        path: The file.
+        content: Its bytes, where they are known and the path is but their name in messages.
 
     Raises:
         FileError: If there is no such file, or if it is empty, damaged or too large, or has several pages.
     """
-    if not path.is_file():  # opening a pipe would wait for ever
+    if content is None and not path.is_file():  # opening a pipe would wait for ever
         raise FileError(Problem("not a file", path, "a broken link, a pipe or gone", "put the file itself there"))
-    if path.stat().st_size == 0:
+    if (path.stat().st_size if content is None else len(content)) == 0:
         raise FileError(Problem("empty file", path, "has no bytes", "copy it anew"))
     try:
-        with path.open("rb") as file:
-            if file.read(4) in tiff_files.MAGIC:
-                return tiff_files.read_tiff(path)
+        with path.open("rb") if content is None else BytesIO(content) as file:
+            is_tiff = file.read(4) in tiff_files.MAGIC
             file.seek(0)
-            return _read(file, path)
+            return tiff_files.read_tiff(path, file) if is_tiff else _read(file, path)
     except FileError:
         raise
     except Image.DecompressionBombError as error:

@@ -28,14 +28,18 @@ _PERCENTILES = (0.5, 99.5)
 _DARK = 32  # colors of 16 bits whose high bytes stay below hold 13 bits at most, and would be nearly black
 
 
-def read_image(path: Path) -> UInt8[Tensor, "3 h w"]:
+def read_image(path: Path, content: bytes | None = None) -> UInt8[Tensor, "3 h w"]:
     """Read an image of any supported kind as 8-bit red, green, blue, in channels-last memory.
+
+    Args:
+        path: The file.
+        content: Its bytes, where they are known and the path is but their name in messages.
 
     Raises:
         FileError: If the file is no image, is damaged or has several pages or bands of unclear meaning, or if its
             colors have 16 bits of which the higher ones are not used.
     """
-    return to_rgb(decode(path), path)
+    return to_rgb(decode(path, content), path)
 
 
 def to_rgb(raster: Raster, path: Path) -> UInt8[Tensor, "3 h w"]:

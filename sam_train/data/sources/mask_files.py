@@ -42,7 +42,9 @@ class Numbers(NamedTuple):
     orientation: int
 
 
-def read_numbers(path: Path, is_region: bool, background: int = 0, ignore: Sequence[int] = ()) -> Numbers:
+def read_numbers(
+    path: Path, is_region: bool, background: int = 0, ignore: Sequence[int] = (), content: bytes | None = None
+) -> Numbers:
     """Read a mask.
 
     Args:
@@ -51,11 +53,12 @@ def read_numbers(path: Path, is_region: bool, background: int = 0, ignore: Seque
         background: The number that stands for background. It changes places with 0, or, where it is negative, all
             numbers go up.
         ignore: Numbers of pixels that are neither object nor background; they become background, too.
+        content: The file's bytes, where they are known and the path is but their name in messages.
 
     Raises:
         FileError: If the file cannot be read or its pixels are not the numbers of objects.
     """
-    raster = decode(path)
+    raster = decode(path, content)
     if raster.is_lossy:
         pixels = _cut_at_half(_lossy_gray(raster, path, is_region, ignore), path)
     else:

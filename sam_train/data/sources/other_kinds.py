@@ -43,7 +43,7 @@ KINDS = (
     Kind("a volume", source="volume", suffixes=(".nii", ".nii.gz", ".nrrd", ".mha", ".mhd")),
     Kind("DICOM", source="volume", suffixes=(".dcm",), magic=_DICOM),
     Kind("a video", instead="frames and their masks", suffixes=(".mp4", ".avi", ".mov", ".mkv", ".webm")),
-    Kind("a table of images", instead="images and their masks", suffixes=(".parquet", ".arrow")),
+    Kind("a table of images", source="hf", suffixes=(".parquet", ".arrow")),
 )
 """A source that reads one of these is named in its row."""
 

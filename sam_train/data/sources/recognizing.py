@@ -35,7 +35,7 @@ def recognize(root: Path) -> list[Found]:
     if not root.is_dir():
         return []
     files = list(walk_files(root, links=True))
-    return [*_folders(files), *_coco(root, files), *_volumes(root, files)]
+    return [*_folders(files), *_coco(root, files), *_volumes(root, files), *_tables(files), *_arrays(files)]
 
 
 def _folders(files: Sequence[str]) -> Iterator[Found]:
@@ -83,3 +83,22 @@ def _volumes(root: Path, files: Sequence[str]) -> Iterator[Found]:
         yield Found(("data=volume",), f"{counts[images]:,} volumes in {images}/ and their labels in {labels}/")
     elif dicom:
         yield Found(("data=volume",), f"{len(dicom):,} DICOM files")
+
+
+def _tables(files: Sequence[str]) -> Iterator[Found]:
+    """Yield what the library ``datasets`` writes or opens."""
+    tables = [name for name in files if name.lower().endswith((".parquet", ".arrow"))]
+    if tables:
+        yield Found(("data=hf",), f"{len(tables):,} tables of parquet or arrow")
+    metadata = [name for name in files if name.rpartition("/")[2] in ("metadata.csv", "metadata.jsonl")]
+    if metadata and not tables:
+        yield Found(("data=hf",), f"images with {metadata[0]}")
+
+
+def _arrays(files: Sequence[str]) -> Iterator[Found]:
+    """Yield what was prepared for MedSAM."""
+    archives = [name for name in files if name.endswith(".npz")]
+    arrays = [name for name in files if name.endswith(".npy") and "/imgs/" in f"/{name}"]
+    if archives or arrays:
+        what = f"{len(archives):,} npz files" if archives else f"{len(arrays):,} npy files in imgs/"
+        yield Found(("data=npz",), what)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 import numpy as np
 from PIL import Image
@@ -39,8 +39,12 @@ _PREMULTIPLIED, _ALPHAS = 1, (1, 2)
 _ORIENTATION = 274
 
 
-def read_tiff(path: Path) -> Raster:
+def read_tiff(path: Path, content: BinaryIO) -> Raster:
     """Read the only page of a TIFF file; copies in lower resolution, as pyramids have, do not count.
+
+    Args:
+        path: Name of the file in messages.
+        content: The open file.
 
     Raises:
         FileError: If there are several pages, or bands of which the file does not say what they mean.
@@ -49,7 +53,7 @@ def read_tiff(path: Path) -> Raster:
     import tifffile
 
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # damage is reported by FileError
-    with tifffile.TiffFile(path) as file:
+    with tifffile.TiffFile(content) as file:
         page = _only_page(file, path)
         mode, has_alpha, extra = _meaning(page, path)
         _refuse_huge(page, path)

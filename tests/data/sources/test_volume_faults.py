@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from sam_train.data.sources.check import check_sources
+from sam_train.data.sources.volume import reading
 from sam_train.data.sources.volume.source import VolumeSource
 from sam_train.errors import FileError, InputError
 from tests.data.sources.volume_files import AFFINE, describe, labels, make_volumes, save_nifti, voxels
@@ -127,3 +128,10 @@ def test_settings_that_make_no_sense_are_named(tmp_path, options, message):
 def test_a_folder_without_volumes_says_what_was_looked_for(tmp_path):
     with pytest.raises(InputError, match=r"no volumes with labels: expected folders imagesTr and labelsTr"):
         checked(tmp_path)
+
+
+def test_what_is_not_installed_is_named_before_anything_is_read(tmp_path, monkeypatch):
+    find = reading.find_spec
+    monkeypatch.setattr(reading, "find_spec", lambda name: None if name == "highdicom" else find(name))
+    with pytest.raises(InputError, match=r"data=volume needs highdicom: pip install 'sam-train\[volumes\]'"):
+        checked(make_volumes(tmp_path))

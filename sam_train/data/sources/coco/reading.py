@@ -56,7 +56,7 @@ def read_index(path: Path, only: Sequence[str] | None = None, group_key: str | N
             crowd=np.fromiter((bool(one.get("iscrowd")) for one in kept), bool, len(kept)),
             area=_numbers([one.get("area") for one in kept]),
             number=_ids([one.get("id") for one in kept], order),
-            outlines=_outlines([one.get("segmentation") for one in kept], path),
+            outlines=pack_outlines([one.get("segmentation") for one in kept], path),
             problems=tuple(problems[:_MOST_PROBLEMS]),
         )
 
@@ -171,7 +171,12 @@ def _placed(
     return kept, image_of, category_of
 
 
-def _outlines(found: list[Any], path: Path) -> Outlines:
+def pack_outlines(found: list[Any], path: Path) -> Outlines:
+    """Put outlines, as COCO's ``segmentation`` writes each, into arrays.
+
+    Raises:
+        FileError: If one has something else than numbers.
+    """
     kinds, rings, texts, sizes = bytearray(), [], [], []
     for one in found:  # a million times: the common case first
         if type(one) is list and one and type(one[0]) is list:

@@ -15,8 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from sam_train.data.sources.volume.grid import Volume, lps_affine, to_ras
-from sam_train.data.sources.volume.reading import EXTRA
-from sam_train.errors import FileError, InputError, Problem
+from sam_train.errors import FileError, Problem
 
 LABELS = ("SEG", "RTSTRUCT")
 _HEAD = ("SOPInstanceUID", "SeriesInstanceUID", "Modality", "PatientID", "Rows", "Columns", "NumberOfFrames")
@@ -50,12 +49,9 @@ def read_headers(paths: Iterable[Path]) -> dict[str, list[Slice]]:
 
     Raises:
         FileError: If one cannot be read.
-        InputError: If pydicom is not installed.
     """
-    try:
-        import pydicom
-    except ImportError as error:
-        raise InputError(EXTRA) from error
+    import pydicom
+
     series: dict[str, list[Slice]] = defaultdict(list)
     for path in paths:
         try:

@@ -161,12 +161,16 @@ class OpenVolumes:
         self.__dict__.update(state)
         self._reset()
 
+    def open(self, case: Case) -> OpenVolume:
+        """Read a volume; see :func:`open_volume`."""
+        return open_volume(case, self.reading)
+
     def __getitem__(self, index: int) -> OpenVolume:
         with self._lock:  # also while one is read: threads that want the same must not read it twice
             if index not in self._open:
                 while len(self._open) >= self.capacity:
                     self._open.popitem(last=False)
-                self._open[index] = open_volume(self.cases[index], self.reading)
+                self._open[index] = self.open(self.cases[index])
                 self.num_opened += 1
             self._open.move_to_end(index)
             return self._open[index]

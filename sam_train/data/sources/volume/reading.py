@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,17 @@ NIFTI = (".nii", ".nii.gz")
 ITK = (".nrrd", ".nhdr", ".mha", ".mhd")
 SUFFIXES = (*NIFTI, *ITK)
 _MOST_VOXELS = 1 << 32
-EXTRA = "reading volumes needs nibabel, SimpleITK, pydicom and highdicom: pip install 'sam-train[volumes]'"
+_LIBRARIES = ("nibabel", "SimpleITK", "pydicom", "highdicom")
+
+
+def require_libraries() -> None:
+    """Refuse to begin without what reads volumes.
+
+    Raises:
+        InputError: If a library is not installed.
+    """
+    if missing := [name for name in _LIBRARIES if find_spec(name) is None]:
+        raise InputError(f"data=volume needs {', '.join(missing)}: pip install 'sam-train[volumes]'")
 
 
 def stem_of(name: str) -> str | None:
@@ -27,14 +38,11 @@ def read_volume(path: Path) -> Volume:
 
     Raises:
         FileError: If it is missing, damaged, too large, or has other axes.
-        InputError: If the libraries are not installed.
     """
     if not path.is_file() or path.stat().st_size == 0:
         raise FileError(Problem("unreadable volume", path, "no file, or no bytes in it", "copy it anew"))
     try:
         voxels, affine = (_read_nifti if path.name.lower().endswith(NIFTI) else _read_itk)(path)
-    except ImportError as error:
-        raise InputError(f"{path}: {EXTRA}") from error
     except FileError:
         raise
     except Exception as error:  # libraries raise anything on damaged bytes

@@ -2,43 +2,27 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from sam_train.data.sources.base import DataSource, ImageSet, Split
 from sam_train.data.sources.groups import match_groups
-from sam_train.data.sources.packed_texts import PackedTexts
-from sam_train.data.sources.splits import SPLITS, assign_splits, complete_splits
+from sam_train.data.sources.splits import complete_splits
 from sam_train.data.sources.volume.cases import Case, find_cases, read_description
 from sam_train.data.sources.volume.grid import to_slices
-from sam_train.data.sources.volume.images import VolumeImages
 from sam_train.data.sources.volume.intensity import PERCENTILES, WINDOWS, window_of
 from sam_train.data.sources.volume.opening import OpenVolumes, Reading, read_labels
-from sam_train.errors import FileError, InputError, Problem
+from sam_train.data.sources.volume.reading import require_libraries
+from sam_train.data.sources.volume.slices import Scan, slices_of, split_slices, tell_empty
+from sam_train.errors import FileError, InputError
 from sam_train.machine import num_processors
 
 _AXES = ("axial", "coronal", "sagittal", "thick")
 _OBJECTS = ("labels", "components")
-
-
-class Scan(NamedTuple):
-    """What the labels of a volume say.
-
-    Attributes:
-        places: Of the slices that count.
-        names: Of the labels.
-        problem: Why they cannot be read.
-    """
-
-    places: Sequence[int]
-    names: Sequence[str]
-    problem: Problem | None = None
 
 
 @dataclass(frozen=True)
@@ -91,8 +75,9 @@ class VolumeSource(DataSource):
         """Return the splits that have slices. Label volumes are read, to know which slices have labels.
 
         Raises:
-            InputError: If settings and files do not fit each other.
+            InputError: If settings and files do not fit each other, or a library is not installed.
         """
+        require_libraries()
         self._require_settings()
         root = Path(str(self.root)).expanduser().absolute()
         description = read_description(root)
@@ -111,10 +96,10 @@ class VolumeSource(DataSource):
             raise InputError(
                 f"data.categories: no volume has a label {missing[0]!r}; there are {self._all_names(cases, reading)}"
             )
-        _warn_of_empty(cases, scans, root)
+        tell_empty(cases, scans, root)
         groups = self._groups(cases)
-        images = _images(cases, scans, OpenVolumes(cases, reading, self.open_volumes), groups, self.objects, names)
-        return complete_splits(_split(images, self.split, self.split_seed), str(root))
+        images = slices_of(cases, scans, OpenVolumes(cases, reading, self.open_volumes), groups, self.objects, names)
+        return complete_splits(split_slices(images, self.split, self.split_seed), str(root))
 
     def _require_settings(self) -> None:
         for name, value, choices in (("axis", self.axis, _AXES), ("objects", self.objects, _OBJECTS)):
@@ -141,8 +126,6 @@ class VolumeSource(DataSource):
         return [case.patient or case.id for case in cases]
 
     def _all_names(self, cases: Sequence[Case], reading: Reading) -> str:
-        from dataclasses import replace
-
         everything = _scan_all(cases, replace(reading, categories=None), False)
         return ", ".join(sorted({name for scan in everything for name in scan.names})) or "none at all"
 
@@ -162,58 +145,3 @@ def _scan(case: Case, reading: Reading, empty_slices: bool) -> Scan:
     has_labels = slices.reshape(len(slices), -1).any(axis=1)
     places = np.flatnonzero(has_labels | empty_slices)
     return Scan(places.tolist(), tuple(labels.names.values()))
-
-
-def _warn_of_empty(cases: Sequence[Case], scans: Sequence[Scan], root: Path) -> None:
-    empty = [case.id for case, scan in zip(cases, scans, strict=True) if not scan.places]
-    if len(empty) == len(cases):
-        raise InputError(f"{root}: none of its {len(cases)} volumes has a label, such as {empty[0]}")
-    if empty:
-        text = f"{root}: {len(empty)} of {len(cases)} volumes have no label, such as {empty[0]}; left out"
-        warnings.warn(text, stacklevel=4)
-
-
-def _images(
-    cases: Sequence[Case],
-    scans: Sequence[Scan],
-    volumes: OpenVolumes,
-    groups: Sequence[str],
-    objects: str,
-    names: Sequence[str],
-) -> VolumeImages:
-    """Return all slices of all volumes."""
-    axis = volumes.reading.axis
-    return VolumeImages(
-        ids=PackedTexts(
-            f"{case.id}/{axis}_{place:04}" for case, scan in zip(cases, scans, strict=True) for place in scan.places
-        ),
-        volumes=volumes,
-        case=np.repeat(np.arange(len(cases)), [len(scan.places) for scan in scans]),
-        place=np.array([place for scan in scans for place in scan.places], np.int64),
-        groups=tuple(groups),
-        by_component=objects == "components",
-        faults={index: scan.problem for index, scan in enumerate(scans) if scan.problem},
-        categories=tuple(names),
-    )
-
-
-def _split(images: VolumeImages, fractions: Sequence[float], seed: int) -> dict[Split, ImageSet]:
-    groups = [images.group(index) for index in range(len(images))]
-    is_one = len(set(groups)) == 1 and sum(fraction > 0 for fraction in fractions) > 1
-    if is_one and len(groups) > 1:
-        warnings.warn(
-            f"{groups[0]} is the only patient: its slices are split. Neighbors look alike, so that scores say nothing "
-            "of other patients",
-            stacklevel=4,
-        )
-        groups = list(images.ids)
-    assigned = np.array(assign_splits(groups, fractions, seed))
-    splits: dict[Split, ImageSet] = {}
-    for split in SPLITS:
-        if len(rows := (assigned == split).nonzero()[0]):
-            ids = PackedTexts(images.ids[int(row)] for row in rows)
-            splits[split] = VolumeImages(
-                ids, images.volumes, images.case[rows], images.place[rows], images.groups, images.by_component,
-                images.faults, images.categories,
-            )  # fmt: skip
-    return splits

@@ -1,0 +1,1 @@
+"""Arrays that were prepared for MedSAM: npz files, or folders of npy."""

@@ -63,7 +63,7 @@ BELOW_ONE = number("from 0 to below 1", lambda value: 0 <= value < 1)
 _AUTO = one_of("auto")
 
 LIMITS: Mapping[str, Mapping[str, Limit]] = {
-    "": {"seed": whole(0)},
+    "": {"seed": whole(0), "min_score": SHARE, "image_size": either(whole(16), NOTHING)},
     "model": {"image_size": either(whole(16), NOTHING)},
     "tuning": {
         "encoder": one_of("frozen", "lora", "full"),
@@ -128,6 +128,8 @@ LIMITS: Mapping[str, Mapping[str, Limit]] = {
         "log_every_n_steps": whole(1),
     },
     "cache": {"views": whole(1), "dtype": one_of("bfloat16", "float32")},
+    "tile": {"side": either(whole(16), NOTHING), "overlap": whole(0), "threshold": SHARE},
+    "clean": {"max_hole_area": NOT_NEGATIVE, "max_sprinkle_area": NOT_NEGATIVE, "non_overlapping": YES_OR_NO},
     "grid": {
         "points_per_side": whole(1),
         "points_per_batch": whole(1),

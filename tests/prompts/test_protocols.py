@@ -76,7 +76,7 @@ def test_twenty_clicks_are_scored_after_five(batch):
 
 
 def test_more_clicks_than_draws_are_refused_where_they_are_random():
-    with pytest.raises(InputError, match="prompts.corrections=11: at most 10"):
+    with pytest.raises(InputError, match=r"prompts\.corrections=11: at most 10"):
         PromptSimulator(point=1, corrections=11)
     with pytest.raises(InputError, match="from 0 to 19"):
         PromptSimulator(point=1, corrections=20, correct_at="center")

@@ -24,8 +24,9 @@ def evaluate_checkpoint(config: DictConfig) -> None:
     """Compare a checkpoint with its base model on a split of any data."""
     from hydra.core.hydra_config import HydraConfig
 
-    from sam_train.cli.build import evaluation_of, import_own_sources, plain
+    from sam_train.cli.build import evaluation_of, everything_of, import_own_sources, plain
     from sam_train.runs.evaluate import evaluate
+    from sam_train.runs.evaluate_everything import evaluate_everything
     from sam_train.runs.run import Run
     from sam_train.runs.trainer import quiet_lightning
 
@@ -34,6 +35,10 @@ def evaluate_checkpoint(config: DictConfig) -> None:
     tuned = Run.load(config.checkpoint, config.weights)
     loading = {key: value for key, value in plain(config.loader).items() if value is not None}
     folder = Path(HydraConfig.get().runtime.output_dir)
+    if config.get("prompts"):
+        evaluation = evaluation_of(config.evaluation)
+        evaluate_everything(tuned, _data(config, tuned), evaluation.split, everything_of(config.prompts), folder)
+        return
     evaluate(tuned, _data(config, tuned), evaluation_of(config.evaluation), folder, loading)
 
 

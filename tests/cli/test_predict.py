@@ -14,7 +14,7 @@ from PIL import Image
 from pycocotools import mask as mask_utils
 from pycocotools.coco import COCO
 
-from sam_train.cli import predict
+from sam_train.cli import evaluate, predict
 from sam_train.cli.overrides import CONFIGS
 from sam_train.data.loading.datamodule import Loading
 from sam_train.inference.finder import Tiling
@@ -270,4 +270,19 @@ def test_a_folder_without_images_and_a_checkpoint_of_something_else(tmp_path, mo
 def test_the_settings_that_are_shown_are_the_defaults():
     config = OmegaConf.load(CONFIGS / "predict.yaml")
     assert dict(config.grid) == vars(Everything())
+    everything = dict(OmegaConf.load(CONFIGS / "prompts" / "everything.yaml"))
+    assert everything == {"_target_": f"{Everything.__module__}.Everything", **config.grid}
     assert dict(config.tile) == vars(Tiling())
+
+
+def test_evaluation_of_everything_reports_recall_of_both_models(checkpoint, tmp_path, monkeypatch):
+    GlobalHydra.instance().clear()
+    grid = [f"prompts.{setting.removeprefix('grid.')}" for setting in LOOSE if setting.startswith("grid.")]
+    arguments = [f"checkpoint={checkpoint}", "prompts=everything", *grid, f"output={tmp_path / 'report'}"]
+    monkeypatch.setattr(sys, "argv", ["sam-evaluate", *arguments])
+    evaluate.main()
+    report = json.loads((tmp_path / "report" / "everything.json").read_text())
+    for model in ("untuned", "tuned"):
+        recalls = [report[model][f"AR@{limit}"] for limit in (1, 10, 100, 1000)]
+        assert recalls == sorted(recalls)
+        assert all(0 <= recall <= 1 for recall in recalls)

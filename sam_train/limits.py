@@ -63,7 +63,13 @@ BELOW_ONE = number("from 0 to below 1", lambda value: 0 <= value < 1)
 _AUTO = one_of("auto")
 
 LIMITS: Mapping[str, Mapping[str, Limit]] = {
-    "": {"seed": whole(0), "devices": whole(1), "accelerator": one_of("auto", "cpu", "gpu", "cuda")},
+    "": {
+        "seed": whole(0),
+        "devices": whole(1),
+        "accelerator": one_of("auto", "cpu", "gpu", "cuda"),
+        "min_score": SHARE,
+        "image_size": either(whole(16), NOTHING),
+    },
     "model": {"image_size": either(whole(16), NOTHING)},
     "tuning": {
         "encoder": one_of("frozen", "lora", "full"),
@@ -143,6 +149,8 @@ LIMITS: Mapping[str, Mapping[str, Limit]] = {
         "max_val_frames": either(whole(2), NOTHING),
     },
     "cache": {"views": whole(1), "dtype": one_of("bfloat16", "float32")},
+    "tile": {"side": either(whole(16), NOTHING), "overlap": whole(0), "threshold": SHARE},
+    "clean": {"max_hole_area": NOT_NEGATIVE, "max_sprinkle_area": NOT_NEGATIVE, "non_overlapping": YES_OR_NO},
     "grid": {
         "points_per_side": whole(1),
         "points_per_batch": whole(1),

@@ -74,6 +74,7 @@ def _settings() -> Iterator[str]:
         ("train", "`sam-train`, `train.py`", ["", "model=sam2_nano", *own]),
         ("evaluate", "`sam-evaluate`", [""]),
         ("export", "`sam-export`", [""]),
+        ("predict", "`sam-predict`", [""]),
     ):
         yield f"\n## {title}\n"
         for name in names:

@@ -13,6 +13,8 @@ from omegaconf import DictConfig, OmegaConf
 from sam_train.checkpoints.reading import SHIPPED
 from sam_train.data.sources.base import DataSource
 from sam_train.errors import InputError
+from sam_train.inference.mask_generator import Everything
+from sam_train.prompts.simulator import PromptSimulator
 from sam_train.runs.settings import Evaluation, ModelChoice, Settings
 
 
@@ -23,6 +25,8 @@ def settings_of(config: DictConfig) -> Settings:
         InputError: If a value is out of range, or ``data`` is no data source.
     """
     parts = {name: _build(config[name]) for name in ("tuning", "prompts", "loss", "optim", "loader")}
+    if not isinstance(parts["prompts"], PromptSimulator):
+        raise InputError("prompts=everything: training wants prompts of objects; this is for sam-evaluate")
     return Settings(
         data=data_source(config.data),
         model=model_choice(config.model),
@@ -63,6 +67,20 @@ def model_choice(config: DictConfig) -> ModelChoice:
 def evaluation_of(config: DictConfig) -> Evaluation:
     """Build what is scored."""
     return Evaluation(**plain(config))
+
+
+def everything_of(config: DictConfig) -> Everything:
+    """Build how masks of everything are looked for.
+
+    Raises:
+        InputError: If something else was chosen.
+    """
+    built = _build(config)
+    if not isinstance(built, Everything):
+        raise InputError(
+            "prompts=: sam-evaluate takes prompts=everything alone; evaluation.protocols names the kinds of prompt"
+        )
+    return built
 
 
 def callbacks_of(config: DictConfig) -> list[Any]:

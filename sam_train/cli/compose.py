@@ -45,7 +45,7 @@ def run(name: str, command: Callable[[DictConfig], None]) -> None:
     def guarded(config: DictConfig) -> None:
         nonlocal failed
         try:
-            check_values(config, null_is_default=name == "evaluate")
+            check_values(config, null_is_default=name == "evaluate", any_model=name == "predict")
             log.info("sam-%s %s", name, shlex.join(arguments))
             command(config)
         except Exception as error:

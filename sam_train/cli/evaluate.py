@@ -25,9 +25,10 @@ def evaluate_checkpoint(config: DictConfig) -> None:
     from hydra.core.hydra_config import HydraConfig
     from rich.console import Console
 
-    from sam_train.cli.build import evaluation_of, import_own_sources, plain
+    from sam_train.cli.build import evaluation_of, everything_of, import_own_sources, plain
     from sam_train.runs.devices import start_processes
     from sam_train.runs.evaluate import evaluate
+    from sam_train.runs.evaluate_everything import evaluate_everything
     from sam_train.runs.run import Run
     from sam_train.runs.trainer import quiet_lightning
 
@@ -38,7 +39,11 @@ def evaluate_checkpoint(config: DictConfig) -> None:
     loading = {key: value for key, value in plain(config.loader).items() if value is not None}
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
-        evaluate(tuned, _data(config, tuned), evaluation_of(config.evaluation), folder, loading)
+        if config.get("prompts"):
+            evaluation = evaluation_of(config.evaluation)
+            evaluate_everything(tuned, _data(config, tuned), evaluation.split, everything_of(config.prompts), folder)
+        else:
+            evaluate(tuned, _data(config, tuned), evaluation_of(config.evaluation), folder, loading)
     except KeyboardInterrupt:
         message = f"stopped; go on with the same command and output={folder}"
         Console(stderr=True, soft_wrap=True, highlight=False).print(message, markup=False)

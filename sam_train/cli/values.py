@@ -14,7 +14,10 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from sam_train.errors import InputError
 from sam_train.limits import LIMITS, check_limits
 
-NAMES = ("root", "images", "masks", "weights", "checkpoint", "path", "folder", "output", "resume", "dirpath")
+NAMES = (
+    *("root", "images", "masks", "weights", "checkpoint", "path", "folder", "output", "resume", "dirpath"),
+    *("boxes", "points"),
+)
 """Last words of settings that are names of files, folders or columns, even if they look like numbers."""
 
 _NUMBER = re.compile(r"[+-]?[\d_]*\.?[\d_]+(e[+-]?\d+)?", re.IGNORECASE)
@@ -28,12 +31,13 @@ def quoted(argument: str) -> str:
     return f"{key}='{value}'" if separator and is_name and _NUMBER.fullmatch(value) else argument
 
 
-def check_values(config: DictConfig, null_is_default: bool = False) -> None:
+def check_values(config: DictConfig, null_is_default: bool = False, any_model: bool = False) -> None:
     """Refuse what can be told without reading data or models.
 
     Args:
         config: What was composed.
         null_is_default: Whether null stands for what a checkpoint says, as in ``sam-evaluate``.
+        any_model: Whether ``checkpoint`` may also be a preset or a hub id, as in ``sam-predict``.
 
     Raises:
         InputError: If a value is missing or out of range, a path leads nowhere, or the logger would ask a question.
@@ -50,9 +54,12 @@ def check_values(config: DictConfig, null_is_default: bool = False) -> None:
         require_path("data.root", root)
     for key in ("checkpoint", "weights", "model.weights"):
         name = OmegaConf.select(config, key)
-        is_file = key == "checkpoint" or (isinstance(name, str) and name.endswith(_WEIGHT_FILES))
+        is_file = (key == "checkpoint" and not any_model) or (isinstance(name, str) and name.endswith(_WEIGHT_FILES))
         if isinstance(name, str) and is_file:
             require_path(key, name)
+    for key in ("images", "boxes", "points"):
+        if isinstance(config.get(key), str):
+            require_path(key, config[key])
     if isinstance(config.get("resume"), str):
         require_path("resume", config.resume)
     _require_wandb_key(config)

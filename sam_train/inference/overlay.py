@@ -69,7 +69,7 @@ def panel(
     height, width = size = (image.shape[-2], image.shape[-1])
     picture = Image.fromarray(np.ascontiguousarray(image.permute(1, 2, 0).numpy()))
     if objects is not None:
-        picture = _tinted(picture.resize((objects.shape[1], objects.shape[0])), objects)
+        picture = tinted(picture.resize((objects.shape[1], objects.shape[0])), objects)
     scale = PANEL_SIDE / max(size)
     picture = picture.resize((max(round(width * scale), 1), max(round(height * scale), 1)))
     if prompts is not None:
@@ -85,7 +85,8 @@ def _canvas_size(size: tuple[int, int]) -> tuple[int, int]:
     return max(round(size[0] * scale), 1), max(round(size[1] * scale), 1)
 
 
-def _tinted(picture: Image.Image, objects: Int[Tensor, "h w"]) -> Image.Image:
+def tinted(picture: Image.Image, objects: Int[Tensor, "h w"]) -> Image.Image:
+    """Return a picture with each numbered object in a color of its own; 0 is none."""
     colors = torch.tensor([(0, 0, 0), *object_colors(int(objects.max()))], dtype=torch.float)[objects]
     strength = torch.where(_on_edge(objects), 0.93, 0.35) * (objects > 0)
     pixels = torch.from_numpy(np.array(picture)).float()

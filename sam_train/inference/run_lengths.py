@@ -92,6 +92,14 @@ class RunLengths:
         for changes in np.split(self.changes, np.cumsum(self.counts)[:-1]) if len(self) else ():
             yield np.diff(changes, prepend=ends[0], append=ends[1]).tolist()
 
+    def intervals(self) -> Int[np.ndarray, "r 2"]:
+        """Return where each run of any mask begins and what is the first pixel after it."""
+        closed = [
+            np.append(changes, self.size[0] * self.size[1]) if len(changes) % 2 else changes
+            for changes in np.split(self.changes, np.cumsum(self.counts)[:-1])
+        ]
+        return np.concatenate([*closed, self.changes[:0]]).reshape(-1, 2)
+
     def rles(self) -> list[Rle]:
         """Return each mask as COCO's compressed run lengths."""
         return [compress(lengths, self.size) for lengths in self.lengths()]

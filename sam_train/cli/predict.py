@@ -1,0 +1,144 @@
+"""``sam-predict``: objects of new images, into files that other tools open."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from sam_train.cli.compose import run
+
+if TYPE_CHECKING:
+    from sam_train.inference.finder import Finder
+    from sam_train.inference.prompt_files import GivenObject, Kind
+    from sam_train.runs.predict import Picture, Wanted
+
+
+_NOT_DECISIVE = ("images", "data", "split", "output", "overwrite", "weights", "device")
+"""Settings that do not change what is found in an image."""
+
+
+def main() -> None:
+    """Run the command line."""
+    run("predict", predict_images)
+
+
+def predict_images(config: DictConfig) -> None:
+    """Find objects in images and write them down; what is wrong with the request is told before the model is loaded."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from sam_train.cli.build import plain
+    from sam_train.errors import InputError
+    from sam_train.runs.predict import FORMATS, open_output, predict
+
+    formats = plain(config)["formats"]
+    if others := [name for name in formats if name not in FORMATS]:
+        raise InputError(f"formats={others[0]}: expected some of {', '.join(FORMATS)}")
+    open_finder, wanted = _opener(config), _wanted(config)
+    pictures = _pictures(config)
+    if wanted.prompts is not None:
+        wanted.prompts.require_known([picture.name for picture in pictures])
+    folder = Path(config.output).expanduser()
+    kept = (
+        "checkpoint",
+        "everything",
+        "boxes",
+        "points",
+        "formats",
+        "min_score",
+        "image_size",
+        "grid",
+        "tile",
+        "clean",
+    )
+    open_output(folder, {key: value for key, value in plain(config).items() if key in kept}, config.overwrite)
+    console = Console(soft_wrap=True, highlight=False)
+    with Progress(console=console, transient=True) as progress:
+        outcome = predict(open_finder, pictures, wanted, folder, formats, progress)
+    console.print(f"{outcome.objects} objects in {outcome.done} of {len(pictures)} images  {folder}", markup=False)
+    if outcome.problems:
+        lines = "\n  ".join(outcome.problems)
+        raise InputError(f"{len(outcome.problems)} of {len(pictures)} images were not done:\n  {lines}")
+
+
+def _opener(config: DictConfig) -> Callable[[], Finder]:
+    """Return what opens the model; settings that do not fit each other are refused at once."""
+    from sam_train.cli.build import plain
+    from sam_train.inference.finder import Finder, Tiling
+    from sam_train.inference.mask_generator import Everything
+    from sam_train.inference.regions import Cleaning
+    from sam_train.runs.opening import open_predictor
+
+    cleaning = Cleaning(threshold=config.grid.mask_threshold, **plain(config.clean))
+    grid, tiling = Everything(**plain(config.grid)), Tiling(**plain(config.tile))
+
+    def open_finder() -> Finder:
+        predictor = open_predictor(config.checkpoint, config.weights, config.image_size, config.device, cleaning)
+        return Finder(predictor, grid, tiling, config.min_score)
+
+    return open_finder
+
+
+def _wanted(config: DictConfig) -> Wanted:
+    from sam_train.cli.build import plain
+    from sam_train.errors import InputError
+    from sam_train.inference.prompt_files import PromptFile
+    from sam_train.runs.predict import Wanted
+
+    values = plain(config)
+    given: list[Kind] = [kind for kind in ("boxes", "points") if values[kind] is not None]
+    if len(given) + config.everything != 1:
+        ways = "boxes=..., points=... or everything=true"
+        found = " and ".join([*given, *["everything"] * config.everything]) or "nothing"
+        raise InputError(f"{found} given to look for: give one of {ways}")
+    if not given:
+        return Wanted()
+    (kind,) = given
+    value = values[kind]
+    if isinstance(value, list):
+        return Wanted(same=_same(kind, value))
+    return Wanted(PromptFile(Path(value).expanduser(), kind))
+
+
+def _same(kind: Kind, values: list[Any]) -> list[GivenObject]:
+    """Return what was typed, for every image."""
+    from sam_train.errors import InputError
+    from sam_train.inference.prompt_files import GivenObject, check_given
+
+    width = 4 if kind == "boxes" else 2
+    try:
+        rows = [tuple(float(number) for number in row) for row in values]
+    except TypeError:
+        rows = []
+    if not rows or any(len(row) != width for row in rows):
+        form = "[[x0,y0,x1,y1]]" if kind == "boxes" else "[[x,y]]"
+        raise InputError(f"{kind}={values}: expected a file, or {kind} for every image as {form}")
+    if kind == "boxes":
+        return [check_given(GivenObject((row[0], row[1], row[2], row[3]))) for row in rows]
+    return [check_given(GivenObject(points=((row[0], row[1]),), labels=(1,))) for row in rows]
+
+
+def _pictures(config: DictConfig) -> list[Picture]:
+    from sam_train.cli.build import data_source, import_own_sources
+    from sam_train.errors import InputError
+    from sam_train.runs.predict import list_pictures, pictures_of
+
+    data = config.get("data")
+    if (config.images is None) == (data is None):
+        raise InputError(
+            "images=: give a file or a folder, or a data source (data=folder data.root=...), and one of them"
+        )
+    if data is None:
+        return list_pictures(Path(config.images).expanduser())
+    import_own_sources()
+    splits = data_source(data).splits()
+    if config.split not in splits:
+        raise InputError(f"split={config.split}: the data have {', '.join(splits)}")
+    return pictures_of(splits[config.split])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""Objects of whole images: everything, or what was prompted; large images tile by tile."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from sam_train.errors import InputError
+from sam_train.inference.images import encode_pixels
+from sam_train.inference.instances import Instances
+from sam_train.inference.mask_filters import mask_boxes
+from sam_train.inference.mask_generator import Everything, MaskGenerator
+from sam_train.inference.point_grids import Crop
+from sam_train.inference.predictor import Prediction, Predictor
+from sam_train.inference.prompt_files import GivenObject
+from sam_train.inference.run_lengths import RunLengths
+from sam_train.inference.tiling import stitch, tiles
+from sam_train.limits import check_limits
+
+_OBJECTS_AT_ONCE = 32
+_MARGIN = 0.25  # around an object that no tile holds, as a share of its extent
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How large images are cut.
+
+    Attributes:
+        side: Of a tile in pixels; larger images are looked at tile by tile. None for no tiles.
+        overlap: Of neighboring tiles in pixels; objects of up to this size are whole in some tile.
+        threshold: Masks of two tiles whose IoU where the tiles overlap is above it are of one object.
+    """
+
+    side: int | None = None
+    overlap: int = 256
+    threshold: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_limits("tile", vars(self))
+        if self.side is not None and self.overlap >= self.side:
+            raise InputError(f"tile.overlap={self.overlap}: expected fewer pixels than tile.side={self.side}")
+
+    def of(self, size: tuple[int, int]) -> list[Crop]:
+        """Return the tiles of an image of this height and width; one where it is not to be cut."""
+        side = max(size) if self.side is None else self.side
+        return tiles(size, side, min(self.overlap, side - 1))
+
+
+class Finder:
+    """Finds objects in whole images.
+
+    Args:
+        predictor: With the model.
+        grid: How everything is looked for.
+        tiling: How large images are cut.
+        min_score: Objects of a lower score are left out.
+    """
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        grid: Everything | None = None,
+        tiling: Tiling | None = None,
+        min_score: float = 0.0,
+    ) -> None:
+        self.predictor = predictor
+        self.generator = MaskGenerator(predictor, grid)
+        self.tiling = tiling or Tiling()
+        self.min_score = min_score
+
+    def everything(self, pixels: UInt8[Tensor, "3 h w"]) -> Instances:
+        """Return all objects of an image, best first."""
+        size = pixels.shape[1], pixels.shape[2]
+        crops = self.tiling.of(size)
+        if len(crops) == 1:
+            return Instances.of(self.generator.generate(pixels)).best_first(self.min_score)
+        found = [(crop, self.generator.generate(_cut(pixels, crop))) for crop in crops]
+        return Instances.of(stitch(found, size, self.tiling.threshold)).best_first(self.min_score)
+
+    def prompted(self, pixels: UInt8[Tensor, "3 h w"], given: Sequence[GivenObject]) -> Instances:
+        """Return an object for each that was given, best first.
+
+        Raises:
+            InputError: If a prompt is not on the image.
+        """
+        size = pixels.shape[1], pixels.shape[2]
+        for one in given:  # told of the whole image, before any part of it is encoded
+            self.predictor.pack(_prompts(one), size)
+        by_crop: dict[Crop, list[GivenObject]] = {}
+        crops = self.tiling.of(size)
+        for one in given:
+            by_crop.setdefault(_crop_for(one, crops, size), []).append(one)
+        parts = [part for crop, objects in by_crop.items() for part in self._in_crop(pixels, crop, objects)]
+        return Instances.cat(parts, size).best_first(self.min_score)
+
+    @torch.no_grad()
+    def _in_crop(self, pixels: UInt8[Tensor, "3 h w"], crop: Crop, objects: Sequence[GivenObject]) -> list[Instances]:
+        x0, y0, *_ = crop.box
+        image = encode_pixels(self.predictor.model, [_cut(pixels, crop)])
+        moved = [_moved(one, x0, y0) for one in objects]
+        parts = []
+        for kind in (True, False):  # boxes, then points: objects decoded together have prompts of one kind
+            of_kind = [one for one in moved if (one.box is not None) == kind]
+            for start in range(0, len(of_kind), _OBJECTS_AT_ONCE):
+                some = of_kind[start : start + _OBJECTS_AT_ONCE]
+                found = self.predictor.predict_batch([_prompts(*some)], images=image)[0]
+                parts.append(_instances(found, some, crop, (pixels.shape[1], pixels.shape[2])))
+        return parts
+
+
+def _cut(pixels: UInt8[Tensor, "3 h w"], crop: Crop) -> UInt8[Tensor, "3 a b"]:
+    x0, y0, x1, y1 = crop.box
+    return pixels[:, y0:y1, x0:x1]
+
+
+def _instances(found: Prediction, given: Sequence[GivenObject], crop: Crop, size: tuple[int, int]) -> Instances:
+    x0, y0, *_ = crop.box
+    masks = found.masks[:, 0].cpu()
+    scores = found.iou[:, 0].float().cpu().clamp(0, 1) * torch.tensor([one.score for one in given])
+    boxes = mask_boxes(masks) + torch.tensor([x0, y0, x0, y0])
+    return Instances(RunLengths.of(masks, size, (y0, x0)), boxes, scores, tuple(one.category for one in given))
+
+
+def _prompts(*given: GivenObject) -> dict[str, Any]:
+    if given[0].box is not None:
+        return {"boxes": [one.box for one in given]}
+    return {"points": [[*one.points] for one in given], "labels": [[*one.labels] for one in given]}
+
+
+def _moved(given: GivenObject, x: int, y: int) -> GivenObject:
+    box = given.box and (given.box[0] - x, given.box[1] - y, given.box[2] - x, given.box[3] - y)
+    return replace(given, box=box, points=tuple((px - x, py - y) for px, py in given.points))
+
+
+def _crop_for(given: GivenObject, crops: Sequence[Crop], size: tuple[int, int]) -> Crop:
+    """Return the tile in whose middle an object is the most, or a crop of its own where none holds it whole."""
+    if len(crops) == 1:
+        return crops[0]
+    height, width = size
+    u0, v0, u1, v1 = given.extent
+    u0, v0, u1, v1 = max(u0, 0), max(v0, 0), min(u1, width), min(v1, height)
+
+    def room(crop: Crop) -> float:
+        x0, y0, x1, y1 = crop.box
+        ends = (u0 - x0, v0 - y0, x1 - u1, y1 - v1)
+        at_edge = (x0 == 0, y0 == 0, x1 == width, y1 == height)  # there is nothing more to see
+        return min(end if end < 0 or not edge else float("inf") for end, edge in zip(ends, at_edge, strict=True))
+
+    best = max(crops, key=room)
+    if room(best) >= 0:
+        return best
+    along, across = _MARGIN * (u1 - u0), _MARGIN * (v1 - v0)
+    x0, y0, x1, y1 = int(u0 - along), int(v0 - across), int(u1 + along) + 1, int(v1 + across) + 1
+    return Crop((max(x0, 0), max(y0, 0), min(x1, width), min(y1, height)), 0)

@@ -1,0 +1,268 @@
+"""Objects of many images into files: whole files only, resumable, and one bad image does not stop the others."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+from rich.progress import Progress
+from torch import Tensor
+
+from sam_train.data.sources.base import ImageSet, no_objects
+from sam_train.data.sources.decoding import SUFFIXES
+from sam_train.data.sources.image_files import read_image
+from sam_train.data.sources.safe_walk import walk_files
+from sam_train.errors import InputError
+from sam_train.files import write_text
+from sam_train.inference import volumes
+from sam_train.inference.finder import Finder
+from sam_train.inference.georeference import read_georeference
+from sam_train.inference.instances import Instances
+from sam_train.inference.mask_files import coco_annotations, write_coco, write_geojson, write_labels, write_overlay
+from sam_train.inference.prompt_files import GivenObject, PromptFile
+from sam_train.inference.volumes import Volume
+
+FORMATS = ("overlays", "labels", "polygons")
+_MARK = "predict.json"
+
+
+class Picture(NamedTuple):
+    """An image or a volume.
+
+    Attributes:
+        name: Unique; its path below the folder of images.
+        read: Returns its pixels.
+        path: Of its file, where it has one.
+    """
+
+    name: str
+    read: Callable[[], UInt8[Tensor, "3 h w"]]
+    path: Path | None = None
+
+    @property
+    def is_volume(self) -> bool:
+        """Whether it is a volume."""
+        return self.path is not None and self.name.endswith(volumes.SUFFIXES)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is looked for in each image.
+
+    Attributes:
+        prompts: A file of boxes or points; None for everything in the images.
+        same: Prompts that are given for every image.
+    """
+
+    prompts: PromptFile | None = None
+    same: Sequence[GivenObject] = ()
+
+    @property
+    def everything(self) -> bool:
+        """Whether nothing was prompted."""
+        return self.prompts is None and not self.same
+
+    def find(self, finder: Finder, name: str, pixels: UInt8[Tensor, "3 h w"]) -> Instances:
+        """Return what is found in an image of this name."""
+        if self.everything:
+            return finder.everything(pixels)
+        given = [*self.same, *(self.prompts.of(name) if self.prompts else ())]
+        return finder.prompted(pixels, given)
+
+
+class Outcome(NamedTuple):
+    """What became of the images.
+
+    Attributes:
+        done: Number of images, with those of an earlier call.
+        objects: Number of objects in them.
+        problems: Of each image that was not done, in words.
+    """
+
+    done: int
+    objects: int
+    problems: list[str]
+
+
+def list_pictures(images: Path) -> list[Picture]:
+    """Return a file, or all images and volumes below a folder.
+
+    Raises:
+        InputError: If there is none.
+    """
+    if images.is_file():
+        return [_picture(images, images.name)]
+    if not images.is_dir():
+        raise InputError(f"images={images}: no such file or folder")
+    names = [*walk_files(images)]
+    kinds = (*SUFFIXES, *volumes.SUFFIXES)
+    found = [_picture(images / name, name) for name in names if name.lower().endswith(kinds)]
+    if not found:
+        others = f"{len(names)} other files, such as {names[0]}" if names else "nothing"
+        raise InputError(f"images={images}: no images in it but {others}; expected files of {', '.join(sorted(kinds))}")
+    return found
+
+
+def pictures_of(images: ImageSet) -> list[Picture]:
+    """Return the images of a data source."""
+
+    def reader(index: int) -> Callable[[], Tensor]:
+        return lambda: images.read(index, no_objects).image
+
+    return [Picture(name, reader(index)) for index, name in enumerate(images.ids)]
+
+
+def open_output(folder: Path, settings: Mapping[str, Any], overwrite: bool) -> None:
+    """Take a folder for the output, or go on with what an earlier call with the same settings left there.
+
+    Raises:
+        InputError: If it holds anything else.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"output={folder}: a file; name a folder")
+    mark, left = folder / _MARK, [path for path in folder.iterdir() if path.name[0] != "."] if folder.is_dir() else []
+    if mark.is_file():
+        earlier = json.loads(mark.read_text(encoding="utf-8"))
+        differing = sorted(key for key in {*earlier, *settings} if earlier.get(key) != settings.get(key))
+        if differing and not overwrite:
+            key = differing[0]
+            raise InputError(
+                f"output={folder}: holds masks that were made with {key}={earlier.get(key)}, not {settings.get(key)}; "
+                "name another folder, or overwrite=true"
+            )
+    elif left and not overwrite:
+        raise InputError(
+            f"output={folder}: holds {left[0].name} and {len(left) - 1} others that sam-predict did not make; name "
+            "another folder, or overwrite=true"
+        )
+    if overwrite:
+        for done in folder.glob("instances/**/*.json"):
+            done.unlink()
+    write_text(mark, json.dumps(settings, indent=2) + "\n")
+
+
+def predict(
+    open_finder: Callable[[], Finder],
+    pictures: Sequence[Picture],
+    wanted: Wanted,
+    folder: Path,
+    formats: Sequence[str] = FORMATS,
+    progress: Progress | None = None,
+) -> Outcome:
+    """Find objects and write them down, image by image; images that are done already are left alone.
+
+    Below the folder: ``overlays/``, ``labels/`` and ``polygons/`` as asked for, ``instances/`` with COCO's records of
+    each image, and at the end ``instances.json``, one COCO file of all.
+
+    Args:
+        open_finder: Opens the model, if there is anything to do.
+        pictures: The images.
+        wanted: What is looked for in them.
+        folder: For the output.
+        formats: Of :data:`FORMATS`.
+        progress: Shows how far it is.
+    """
+    stems = _stems([picture.name for picture in pictures])
+    marks = [folder / "instances" / f"{stem}.json" for stem in stems]
+    finder: Finder | None = None
+    problems = []
+    task = progress.add_task("images", total=len(pictures)) if progress else None
+    with _images_of_any_size():
+        for picture, stem, mark in zip(pictures, stems, marks, strict=True):
+            if not mark.is_file():
+                finder = finder or open_finder()
+                write = _write_volume if picture.is_volume else _write_image
+                try:
+                    records = write(finder, picture, wanted, folder, stem, formats)
+                except InputError as error:
+                    problems.append(f"{picture.name}: {error}")
+                else:
+                    write_text(mark, json.dumps(records))
+            if progress and task is not None:
+                progress.advance(task)
+    done = [image for mark in marks if mark.is_file() for image in json.loads(mark.read_text(encoding="utf-8"))]
+    write_coco(folder / "instances.json", done)
+    number = sum(mark.is_file() for mark in marks)
+    return Outcome(number, sum(len(image["annotations"]) for image in done), problems)
+
+
+def _write_image(
+    finder: Finder, picture: Picture, wanted: Wanted, folder: Path, stem: str, formats: Sequence[str]
+) -> list[dict[str, Any]]:
+    pixels = picture.read()
+    found = wanted.find(finder, picture.name, pixels)
+    place = read_georeference(picture.path) if picture.path else None
+    labels = found.label_image() if {"labels", "overlays"} & set(formats) else None
+    if labels is not None and "labels" in formats:
+        is_tiff = picture.path is not None and picture.path.suffix.lower() in (".tif", ".tiff")
+        write_labels(folder / "labels" / stem, labels, place, is_tiff)
+    if labels is not None and "overlays" in formats:
+        write_overlay(folder / "overlays" / f"{stem}.png", pixels, labels)
+    if "polygons" in formats:
+        write_geojson(folder / "polygons" / f"{stem}.geojson", found, place)
+    return [_record(picture.name, found)]
+
+
+def _write_volume(
+    finder: Finder, picture: Picture, wanted: Wanted, folder: Path, stem: str, formats: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Find the objects of each slice, as ``<volume>/<number of the slice>``, and write one label volume."""
+    assert picture.path is not None
+    volume, records, planes, number = Volume(picture.path), [], [], 0
+    for index, pixels in enumerate(volume.slices()):
+        name = f"{picture.name}/{index}"
+        found = wanted.find(finder, name, pixels)
+        labels = found.label_image().astype(np.int32)
+        planes.append(np.where(labels > 0, labels + number, 0))
+        number += len(found)
+        records.append(_record(name, found))
+        if "overlays" in formats:
+            write_overlay(folder / "overlays" / stem / f"{index:04}.png", pixels, labels)
+        if "polygons" in formats:
+            write_geojson(folder / "polygons" / stem / f"{index:04}.geojson", found, None)
+    if "labels" in formats:
+        dtype = np.int16 if number < 1 << 15 else np.int32
+        volume.write_labels(folder / "labels" / f"{stem}.nii.gz", np.stack(planes).astype(dtype))
+    return records
+
+
+def _record(name: str, found: Instances) -> dict[str, Any]:
+    height, width = found.size
+    return {"file_name": name, "height": height, "width": width, "annotations": coco_annotations(found)}
+
+
+def _picture(path: Path, name: str) -> Picture:
+    return Picture(name, lambda: read_image(path), path)
+
+
+def _stems(names: Sequence[str]) -> list[str]:
+    """Return names without suffixes, and with them where two would be the same."""
+    short = [_without_suffix(name) for name in names]
+    counts = Counter(short)
+    return [stem if counts[stem] == 1 else name for stem, name in zip(short, names, strict=True)]
+
+
+def _without_suffix(name: str) -> str:
+    for suffix in (*volumes.SUFFIXES[::-1], *SUFFIXES):
+        if name.lower().endswith(suffix):
+            return name[: -len(suffix)]
+    return name
+
+
+@contextmanager
+def _images_of_any_size() -> Iterator[None]:
+    """Have Pillow open images of more pixels than it thinks safe: whoever names a folder trusts its images."""
+    most = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = most

@@ -1,0 +1,112 @@
+"""Large images tile by tile: every pixel is looked at, and objects are whole again."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from sam_train.inference.finder import Finder, Tiling
+from sam_train.inference.found_masks import FoundMasks
+from sam_train.inference.mask_filters import mask_boxes
+from sam_train.inference.mask_generator import Everything
+from sam_train.inference.predictor import Predictor
+from sam_train.inference.prompt_files import GivenObject
+from sam_train.inference.run_lengths import RunLengths
+from sam_train.inference.tiling import stitch, tiles
+from tests.checkpoints.tiny import SAM2_CONFIG, build
+
+SIZE = (200, 260)
+
+
+@pytest.mark.parametrize("size", [(200, 260), (64, 64), (64, 500), (63, 65), (10, 10)])
+def test_tiles_cover_an_image_and_overlap(size):
+    covered = np.zeros(size, int)
+    found = tiles(size, 64, 20)
+    for crop in found:
+        x0, y0, x1, y1 = crop.box
+        assert x1 - x0 <= 64
+        assert y1 - y0 <= 64
+        covered[y0:y1, x0:x1] += 1
+    assert covered.min() == 1
+    columns = sorted({crop.box[0] for crop in found})
+    assert all(right - left <= 64 - 20 for left, right in pairwise(columns))
+
+
+def squares(*boxes):
+    masks = torch.zeros(len(boxes), *SIZE, dtype=torch.bool)
+    for mask, (x0, y0, x1, y1) in zip(masks, boxes, strict=True):
+        mask[y0:y1, x0:x1] = True
+    return masks
+
+
+def seen_in(crop, masks):
+    """What a perfect model finds in a tile."""
+    x0, y0, x1, y1 = crop.box
+    parts = masks[:, y0:y1, x0:x1]
+    parts = parts[parts.flatten(1).any(1)]
+    nothing, size = torch.zeros(len(parts), 2), crop.size
+    scores = torch.linspace(0.9, 0.8, len(parts))
+    whole = torch.tensor([0, 0, size[1], size[0]]).expand(len(parts), 4)
+    return FoundMasks(RunLengths.of(parts.contiguous()), mask_boxes(parts), scores, scores, nothing, whole)
+
+
+def test_objects_are_found_once_and_whole_though_tiles_cut_them():
+    truth = squares((10, 10, 40, 30), (90, 20, 130, 60), (50, 80, 250, 170), (0, 180, 260, 200))
+    found = stitch([(crop, seen_in(crop, truth)) for crop in tiles(SIZE, 100, 40)], SIZE, 0.5)
+    assert sorted(found.masks.areas().tolist()) == sorted(truth.sum((1, 2)).tolist())
+    together = {tuple(box) for box in found.boxes.tolist()}
+    assert together == {tuple(box) for box in mask_boxes(truth).tolist()}
+    for mask in found.masks.masks():
+        assert any(torch.equal(mask, true) for true in truth)
+
+
+def test_a_piece_without_its_counterpart_is_dropped():
+    truth = squares((10, 10, 90, 30))
+    found = [
+        (crop, seen_in(crop, truth if index == 0 else truth[:0])) for index, crop in enumerate(tiles(SIZE, 60, 20))
+    ]
+    assert len(stitch(found, SIZE, 0.5)) == 0
+    assert len(stitch([(crop, seen_in(crop, truth[:0])) for crop in tiles(SIZE, 60, 20)], SIZE, 0.5)) == 0
+
+
+@pytest.fixture(scope="module")
+def finder():
+    grid = Everything(points_per_side=3, pred_iou_thresh=0, stability_score_thresh=0.05)
+    return Finder(Predictor(build(SAM2_CONFIG)), grid, Tiling(100, 30))
+
+
+def pixels():
+    return torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, *SIZE), np.uint8))
+
+
+def test_a_prompted_object_is_found_in_a_tile_that_holds_it(finder):
+    """Its mask is that of the tile alone, in the frame of the image."""
+    x0, y0, x1, y1 = box = (160.0, 100.0, 200.0, 150.0)
+    found = finder.prompted(pixels(), [GivenObject(box, category="cell")])
+    assert found.categories == ("cell",)
+    alone = []
+    for crop in tiles(SIZE, 100, 30):
+        left, top, right, bottom = crop.box
+        if left <= x0 and top <= y0 and right >= x1 and bottom >= y1:
+            image = finder.predictor.encode([pixels()[:, top:bottom, left:right]])
+            mask = torch.zeros(SIZE, dtype=torch.bool)
+            moved = [x0 - left, y0 - top, x1 - left, y1 - top]
+            mask[top:bottom, left:right] = finder.predictor.predict(boxes=moved, image=image).masks[0, 0]
+            alone.append(mask)
+    assert any(torch.equal(found.masks.masks()[0], mask) for mask in alone)
+
+
+def test_an_object_larger_than_a_tile_has_a_crop_of_its_own(finder):
+    found = finder.prompted(pixels(), [GivenObject((5.0, 5, 250, 190)), GivenObject(points=((20.0, 20),), labels=(1,))])
+    assert len(found) <= 2
+    assert found.masks.size == SIZE
+
+
+def test_everything_in_a_large_image(finder):
+    found = finder.everything(pixels())
+    assert found.size == SIZE
+    assert found.scores.tolist() == sorted(found.scores.tolist(), reverse=True)
+    labels = found.label_image()
+    assert labels.shape == SIZE
+    assert labels.max() <= len(found)

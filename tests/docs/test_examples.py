@@ -51,6 +51,12 @@ def test_the_exported_model_finds_the_same_in_transformers(finetuned, monkeypatc
     assert (theirs[0, 0] == names["masks"][0]).float().mean() > 0.99
 
 
+def test_objects_are_followed_forward_and_back_after_a_correction(capsys):
+    names = runpy.run_path(str(EXAMPLES / "follow_objects.py"))
+    assert [mask.shape for mask in names["masks"]] == [(1, 128, 128)] * 6
+    assert len(capsys.readouterr().out.splitlines()) == 6
+
+
 def test_scores_are_read_by_group(finetuned, monkeypatch, capsys):
     folder, names = finetuned
     monkeypatch.chdir(folder)

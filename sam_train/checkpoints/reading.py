@@ -20,8 +20,11 @@ _HUB_FILES = ("config.json", "model.safetensors", "model.safetensors.index.json"
 _OLD_FILE = "pytorch_model.bin"  # in folders that were written before safetensors
 _INDEX = "model.safetensors.index.json"
 
-SHIPPED = {file.stem: file for file in (Path(__file__).parents[1] / "weights").glob("*.safetensors")}
-"""Weights that come with the package, by the name under which they are loaded; a model card lies beside each."""
+SHIPPED = {
+    card.stem: sorted(card.parent.glob(f"{card.stem}.*safetensors"))
+    for card in (Path(__file__).parents[1] / "weights").glob("*.md")
+}
+"""Files of the weights that come with the package, by the name under which they are loaded, which a model card has."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,9 @@ def read_checkpoint(path_or_hub_id: str | Path) -> Checkpoint:
         InputError: If there is nothing, the hub cannot be reached, or the file is not a checkpoint or is incomplete.
     """
     if str(path_or_hub_id) in SHIPPED:
-        return Checkpoint(source=f"the package's {path_or_hub_id}", content=read_file(SHIPPED[str(path_or_hub_id)]))
+        files = map(read_file, SHIPPED[str(path_or_hub_id)])
+        content = {name: tensor for content in files for name, tensor in content.items()}
+        return Checkpoint(source=f"the package's {path_or_hub_id}", content=content)
     path = Path(path_or_hub_id).expanduser()
     if path.is_dir():
         return _read_folder(path)

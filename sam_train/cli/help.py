@@ -30,7 +30,8 @@ def help_text(name: str, arguments: list[str]) -> str:
     for group, choice in chosen.items():
         if choice is not None:
             lines += ["", f"{group}={choice}: {_summary(group, choice)}", ""]
-            lines += _settings(_text(group, choice), f"{group}.")
+            text = _text(group, choice)
+            lines += _settings(text, "" if text.startswith("# @package _global_") else f"{group}.")
     return "\n".join(lines)
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sam_train.data.loading.transforms import resize_image
 from sam_train.errors import InputError
+from sam_train.models.promptable import PromptableModel
 from sam_train.models.sam2.memory_bank import INFERENCE, Course, MemoryBank, TrackingRules
 from sam_train.models.sam2.tracking import TrackingModel, empty_where_absent
 from sam_train.structures import ImageFeatures, MaskPrediction, PointLabel, Prompts
@@ -55,12 +56,12 @@ class VideoSession:
 
     def __init__(
         self,
-        model: TrackingModel,
+        model: PromptableModel,
         frames: Frames | None = None,
         num_frames: int | None = None,
         rules: TrackingRules = INFERENCE,
     ) -> None:
-        if not model.has_memory():
+        if not isinstance(model, TrackingModel) or not model.has_memory():
             raise InputError(
                 "this model has no memory, which following objects needs: load weights of SAM 2 that have one, or "
                 "train it (task=video)"

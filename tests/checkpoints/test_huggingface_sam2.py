@@ -33,7 +33,7 @@ def names_in(folder) -> set[str]:
         return set(file.keys())
 
 
-@pytest.mark.parametrize("preset", [preset for preset in PRESETS if "_hiera_" in preset])
+@pytest.mark.parametrize("preset", [preset for preset in PRESETS if preset.startswith("sam2")])
 def test_transformers_builds_models_of_these_names_and_shapes_from_our_configs(preset):
     with torch.device("meta"):
         ours = build_model(preset)
@@ -147,18 +147,6 @@ def test_a_model_without_memory_is_an_image_model_in_transformers(multimask, tmp
     loaded = build(IMAGES_ONLY, seed=1)
     load_checkpoint(loaded, tmp_path)
     assert same_weights(loaded, ours)
-
-
-def test_transformers_builds_sam2_nano_with_these_names_and_shapes():
-    with torch.device("meta"):
-        ours = build_model("sam2_nano")
-        layout = layout_of(ours)
-        assert layout.config == layout.image_config
-        theirs = Sam2Model(Sam2Config(**layout.config)).state_dict()
-    converted = to_huggingface(ours.state_dict(), layout.renames, stores_copies=True)
-    assert {name: tensor.shape for name, tensor in converted.items()} == {
-        name: tensor.shape for name, tensor in theirs.items()
-    }
 
 
 def test_an_incomplete_memory_is_refused(tmp_path):

@@ -24,10 +24,11 @@ def keys(config, prefix=""):
 @pytest.mark.parametrize("choice", [one for one in choices() if not one.startswith("experiment=")])
 def test_every_setting_of_every_choice_has_its_meaning(choice):
     group, _, name = choice.partition("=")
-    content = OmegaConf.load(CONFIGS / group / f"{name}.yaml")
+    path = CONFIGS / group / f"{name}.yaml"
+    content, prefix = OmegaConf.load(path), "" if path.read_text().startswith("# @package _global_") else f"{group}."
     text = help_text("train", [choice])
     for key in keys(content):
-        assert re.search(rf"^  {re.escape(group)}\.{re.escape(key)}=\S.* +\S", text, re.MULTILINE), key
+        assert re.search(rf"^  {re.escape(prefix + key)}=\S.* +\S", text, re.MULTILINE), key
 
 
 @pytest.mark.parametrize("command", ["train", "evaluate", "export", "predict"])

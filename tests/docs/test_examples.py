@@ -58,6 +58,12 @@ def test_a_run_is_evaluated_from_python(finetuned, monkeypatch, capsys):
     assert (folder / "reports" / "polyps" / "report.html").is_file()
 
 
+def test_objects_are_followed_forward_and_back_after_a_correction(capsys):
+    names = runpy.run_path(str(EXAMPLES / "follow_objects.py"))
+    assert [mask.shape for mask in names["masks"]] == [(1, 128, 128)] * 6
+    assert len(capsys.readouterr().out.splitlines()) == 6
+
+
 def test_scores_are_read_by_group(finetuned, monkeypatch, capsys):
     folder, names = finetuned
     monkeypatch.chdir(folder)

@@ -11,6 +11,7 @@ from sam_train.prompts.protocols import find_protocols
 
 METRICS = (DICE, IOU)
 PROTOCOLS = find_protocols(["box", "box_10", "point", "clicks"], clicks=20)
+TITLES = {name: protocol.title for name, protocol in PROTOCOLS.items()}
 
 
 def make_rows(num_groups: int = 6, gain: float = 0.05) -> pa.Table:
@@ -37,5 +38,4 @@ def make_rows(num_groups: int = 6, gain: float = 0.05) -> pa.Table:
 
 def make_report(rows: pa.Table) -> Report:
     counts = {"num_images": 12, "num_too_small": 1}
-    titles = {name: protocol.title for name, protocol in PROTOCOLS.items()}
-    return summarize(rows, METRICS, titles, counts, "test", "iou_box")
+    return summarize(rows, METRICS, TITLES, counts, "test", "iou_box")

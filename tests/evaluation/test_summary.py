@@ -8,7 +8,7 @@ from sam_train.evaluation.summary import summarize
 from sam_train.metrics import METRICS
 from sam_train.metrics.base import find_metrics
 from tests.evaluation.reports import METRICS as MEASURED
-from tests.evaluation.reports import PROTOCOLS, make_report, make_rows
+from tests.evaluation.reports import TITLES, make_report, make_rows
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def test_masks_that_are_the_truth_have_the_best_ap(report):
 )
 def test_the_main_metric_is_what_the_checkpoint_was_chosen_by(rows, chosen_by, expected):
     counts = {"num_images": 12, "num_too_small": 0}
-    assert summarize(rows, MEASURED, PROTOCOLS, counts, "test", chosen_by).chosen_by == expected
+    assert summarize(rows, MEASURED, TITLES, counts, "test", chosen_by).chosen_by == expected
 
 
 def test_a_metric_whose_name_begins_like_anothers_is_not_taken_for_it(rows):
@@ -67,5 +67,5 @@ def test_a_metric_whose_name_begins_like_anothers_is_not_taken_for_it(rows):
         for model in ("untuned", "tuned"):
             with_both = with_both.append_column(f"{model}_{name}", rows.column(f"{model}_iou"))
     counts = {"num_images": 12, "num_too_small": 0}
-    assert summarize(with_both, metrics, PROTOCOLS, counts, "test", "nsd_3px_box").chosen_by == "nsd_3px"
-    assert summarize(with_both, metrics, PROTOCOLS, counts, "test", "nsd_box").chosen_by == "nsd"
+    assert summarize(with_both, metrics, TITLES, counts, "test", "nsd_3px_box").chosen_by == "nsd_3px"
+    assert summarize(with_both, metrics, TITLES, counts, "test", "nsd_box").chosen_by == "nsd"

@@ -77,7 +77,7 @@ def test_the_last_step_is_validated_wherever_it_is(end, last_step, tmp_path, mon
     [
         (["optim.learning_rate=1"], "optim.lr"),
         (["data=folder", "data.root=x", "trainer.max_step=6"], "nearest: trainer.max_steps"),
-        (["data.root=x"], "data.root belongs to data=folder"),
+        (["data.root=x"], "data.root=x: no such file or folder"),
         (["data=folder", "data.root=my", "data"], "data: not key=value; a value with a space wants quotes"),
         (["data=foldr"], "data=folder"),
         (["model=sam_vitb"], "model=sam_vit_b"),

@@ -50,7 +50,7 @@ def test_token_to_image(num_tokens, num_images, is_guided):
     tokens = random(OBJECTS, num_tokens, DIM)
     key, image = random(num_images, PIXELS, DIM), random(num_images, PIXELS, DIM)
     similarity = random(OBJECTS, PIXELS) if is_guided else None
-    actual = cross.tokens_look(tokens, key, image, similarity)
+    actual = cross.token_to_image(tokens, key, image, similarity)
     assert cross.num_projected == (num_tokens > FEW or (num_images == 1 and not is_guided))
     everyones_key, everyones = (value.expand(OBJECTS, -1, -1) for value in (key, image))
     expected = Attention.forward(cross, tokens, everyones_key, everyones, similarity)
@@ -66,7 +66,7 @@ def test_image_to_token(num_tokens, num_images):
     image, query = random(num_images, PIXELS, DIM), random(num_images, PIXELS, DIM)
     attend = torch.ones(OBJECTS, num_tokens, dtype=torch.bool)
     attend[0, -2:] = False
-    actual = cross.image_looks(image, query, key, tokens, attend)
+    actual = cross.image_to_token(image, query, key, tokens, attend)
     assert cross.num_projected == (num_tokens > SOME)
     seen = Attention.forward(cross, query.expand(OBJECTS, -1, -1), key, tokens, attend)
     assert_same(actual, image + seen, [tokens, key, image, query, *cross.parameters()])

@@ -89,8 +89,9 @@ class MaskDecoder(nn.Module):
             part = prompts.objects(objects)
             part_multimask = multimask[objects] if isinstance(multimask, Tensor) else multimask
             inputs = embedding, finer, _as_tokens(position), images, part, part_multimask
-            num_bytes = self._graph_bytes(embedding, part)
-            if torch.is_grad_enabled() and self._held.num_bytes + num_bytes > self.keep_bytes:
+            if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+                predicted.append(self._predict_part(*inputs))
+            elif self._held.num_bytes + (num_bytes := self._graph_bytes(embedding, part)) > self.keep_bytes:
                 predicted.append(checkpoint(self._predict_part, *inputs, use_reentrant=False, preserve_rng_state=False))
             else:
                 predicted.append(self._predict_part(*inputs))

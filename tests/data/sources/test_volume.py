@@ -103,17 +103,21 @@ def test_a_window_and_percentiles_become_black_and_white(tmp_path):
 
 
 @pytest.mark.parametrize(("axis", "number", "size", "spacing"), [
-    ("axial", 4, (12, 10), (2.0, 1.0)),
-    ("coronal", 5, (8, 10), (3.0, 1.0)),
-    ("sagittal", 5, (8, 12), (3.0, 2.0)),
-    ("thick", 4, (12, 10), (2.0, 1.0)),
+    ("axial", 4, (12, 10), (3.0, 2.0, 1.0)),
+    ("coronal", 5, (8, 10), (2.0, 3.0, 1.0)),
+    ("sagittal", 5, (8, 12), (1.0, 3.0, 2.0)),
+    ("thick", 4, (12, 10), (3.0, 2.0, 1.0)),
 ])  # fmt: skip
 def test_slices_with_labels_along_any_axis(tmp_path, axis, number, size, spacing):
     images = everything(make_volumes(tmp_path, 1), axis=axis)
     assert len(images) == number
     sample = images.read(0)
     assert sample.size == size
-    assert sample.spacing == spacing
+    assert sample.spacing == spacing[1:]
+    places = [images.slice_of(index) for index in range(number)]
+    assert {place.volume for place in places} == {images.volumes.cases[0].id}
+    assert {place.spacing for place in places} == {spacing}
+    assert [place.place for place in places] == images.place.tolist()
     assert torch.equal(sample.image[0], sample.image[2])
     found = np.stack([images.read(index).labels[0].numpy() for index in range(number)])
     used = "axial" if axis == "thick" else axis

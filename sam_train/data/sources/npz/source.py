@@ -90,10 +90,13 @@ class OpenArrays(OpenVolumes):
             found = f"imgs of {image.shape}, but gts of {labels.shape} (slices, height, width)"
             raise FileError(Problem("size mismatch", case.labels[0], found, "prepare both anew, from one scan"))
         is_npz = case.image[0].suffix == ".npz"
-        spacing = read_array(case.image[0], "spacing") if is_npz else None
-        x, y = (1.0, 1.0) if spacing is None or spacing.size < 2 else (float(one) for one in spacing.ravel()[:2])
+        stored = read_array(case.image[0], "spacing") if is_npz else None
+        spacing = None
+        if stored is not None and stored.size == 3:  # of x, y and z
+            across, down, through = (float(one) for one in stored.ravel())
+            spacing = through, down, across
         numbers = np.unique(labels).tolist()
-        return OpenVolume(image, labels[None], {number: str(number) for number in numbers if number}, (y, x))
+        return OpenVolume(image, labels[None], {number: str(number) for number in numbers if number}, spacing)
 
 
 def _find(root: Path) -> list[Case]:

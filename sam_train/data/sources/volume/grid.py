@@ -57,10 +57,10 @@ class Grid:
         widest = max(directions, key=lambda axis: self.spacing[_AXES[axis][0]])
         return widest if self.spacing[_AXES[widest][0]] > _THICK * min(self.spacing) else "axial"
 
-    def slice_spacing(self, axis: Axis) -> tuple[float, float]:
-        """Distance in mm from row to row and from column to column of slices."""
-        _, rows, columns = _AXES[axis]
-        return self.spacing[rows], self.spacing[columns]
+    def slice_spacing(self, axis: Axis) -> tuple[float, float, float]:
+        """Distance in mm from slice to slice, and in these from row to row and from column to column."""
+        slices, rows, columns = _AXES[axis]
+        return self.spacing[slices], self.spacing[rows], self.spacing[columns]
 
 
 @dataclass(frozen=True)

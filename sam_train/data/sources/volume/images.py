@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Int, Integer, UInt8
 from torch import Tensor
 
-from sam_train.data.sources.base import Choose, ImageSet, all_objects
+from sam_train.data.sources.base import Choose, ImageSet, VolumeSlice, all_objects
 from sam_train.data.sources.file_identity import file_fingerprint, file_identity
 from sam_train.data.sources.mask_pieces import count_numbers, number_pieces
 from sam_train.data.sources.volume.cases import Case
@@ -67,12 +67,19 @@ class VolumeImages(ImageSet):
             value=torch.tensor([one.value for one in kept], dtype=torch.long),
             category=tuple(one.category for one in kept),
             group=self.group(index),
-            spacing=volume.spacing,
+            spacing=None if volume.spacing is None else volume.spacing[1:],
         )
 
     def group(self, index: int) -> str:
         """See :meth:`ImageSet.group`: the patient, or the volume where nothing says the patient."""
         return self.groups[int(self.case[index])]
+
+    def slice_of(self, index: int) -> VolumeSlice | None:
+        """See :meth:`ImageSet.slice_of`. The volume is decoded unless it is open."""
+        case = int(self.case[index])
+        if case in self.faults:
+            return None
+        return VolumeSlice(self.volumes.cases[case].id, int(self.place[index]), self.volumes[case].spacing)
 
     def fingerprint(self, index: int) -> str:
         """See :meth:`ImageSet.fingerprint`: files, and the settings that pixels depend on."""

@@ -73,13 +73,14 @@ class OpenVolume:
         image: Slices, rows, columns; then three channels where they are not alike.
         planes: Numbers of objects, slice by slice.
         names: Names of the numbers that count.
-        spacing: Distance in mm from row to row and from column to column.
+        spacing: Distance in mm from slice to slice, from row to row and from column to column; None where it
+            is unknown.
     """
 
     image: UInt8[np.ndarray, "n h w"] | UInt8[np.ndarray, "n h w 3"]
     planes: Integer[np.ndarray, "L n h w"]
     names: Mapping[int, str]
-    spacing: tuple[float, float]
+    spacing: tuple[float, float, float] | None
 
 
 def read_labels(case: Case, reading: Reading) -> Labels:

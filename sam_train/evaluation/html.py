@@ -57,7 +57,7 @@ def write_html(path: Path, report: Report, page: Page) -> None:
         "parts": _parts(report),
         "cards": [name for name in report.tuned if not name.startswith("box_")],
         "few_groups": 1 < report.num_groups < _FEW_GROUPS,
-        "words": {1: "surely better", 0: "no sure change", -1: "surely worse"},
+        "words": _words(report),
     }
     write_text(path, template.render(content))
 
@@ -75,12 +75,18 @@ def headline(report: Report) -> str:
     return f"{said} {_verdicts(report)}"
 
 
+def _words(report: Report) -> dict[int, str]:
+    """Return what a verdict is called; intervals over few groups are too narrow to be called sure."""
+    how = "likely" if report.num_groups < _FEW_GROUPS else "surely"
+    return {1: f"{how} better", -1: f"{how} worse", 0: "no sure change"}
+
+
 def _verdicts(report: Report) -> str:
-    """Say with which kinds of prompt the main metric is surely better or worse."""
+    """Say with which kinds of prompt the main metric is better or worse, and how surely."""
     by_sign: dict[int, list[str]] = {}
     for prompt in report.tuned:
         by_sign.setdefault(report.verdict(prompt, report.chosen_by), []).append(report.prompts.get(prompt, prompt))
-    words = {1: "Surely better", -1: "Surely worse", 0: "No sure change"}
+    words = {sign: words.capitalize() for sign, words in _words(report).items()}
     if len(by_sign) == 1:
         (sign,) = by_sign
         return f"{words[sign]} with {'every' if sign else 'any'} kind of prompt."

@@ -64,20 +64,23 @@ def test_it_needs_nothing_else(page):
 
 
 def test_it_begins_with_the_gain_and_its_interval():
-    report = make_report(make_rows())
+    report = make_report(make_rows(num_groups=12))
     low, high = report.differences["box"]["iou"]["low"], report.differences["box"]["iou"]["high"]
     said = headline(report)
     assert f"(95% interval {low:+.3f} to {high:+.3f})" in said
     assert said.endswith("Surely better with every kind of prompt.")
+    assert headline(make_report(make_rows(num_groups=6))).endswith("Likely better with every kind of prompt.")
     assert headline(make_report(make_rows(gain=0))).endswith("No sure change with any kind of prompt.")
-    assert "Surely worse" in headline(make_report(make_rows(gain=-0.05)))
+    assert "Likely worse" in headline(make_report(make_rows(gain=-0.05)))
 
 
 def test_one_group_has_no_interval_and_says_so(tmp_path):
     report = make_report(make_rows(num_groups=1))
     assert "All objects are of one group, so an interval cannot be had." in headline(report)
     write_html(tmp_path / "report.html", report, Page("title", {}))
-    assert "surely" not in (tmp_path / "report.html").read_text(encoding="utf-8")
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "surely" not in text
+    assert "likely" not in text
 
 
 def test_objects_in_pictures_are_the_best_the_worst_and_the_most_changed():

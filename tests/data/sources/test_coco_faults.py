@@ -151,6 +151,8 @@ def test_sizes_need_not_be_there(tmp_path):
         del one["height"], one["width"]
     make_coco(tmp_path, what)
     checked(tmp_path)
+    splits = CocoSource(str(tmp_path)).splits()
+    assert {images.read(0).size for images in splits.values()} == {SIZE}
 
 
 BROKEN = {

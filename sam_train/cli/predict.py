@@ -16,8 +16,20 @@ if TYPE_CHECKING:
     from sam_train.runs.predict import Picture, Wanted
 
 
-_NOT_DECISIVE = ("images", "data", "split", "output", "overwrite", "weights", "device")
-"""Settings that do not change what is found in an image."""
+_DECISIVE = (
+    "checkpoint",
+    "everything",
+    "boxes",
+    "points",
+    "formats",
+    "min_score",
+    "image_size",
+    "window",
+    "grid",
+    "tile",
+    "clean",
+)
+"""Settings that change what is found in an image: a folder of masks has one value of each."""
 
 
 def main() -> None:
@@ -32,6 +44,7 @@ def predict_images(config: DictConfig) -> None:
 
     from sam_train.cli.build import plain
     from sam_train.errors import InputError
+    from sam_train.runs.opening import volume_view
     from sam_train.runs.predict import FORMATS, open_output, predict
 
     formats = plain(config)["formats"]
@@ -42,22 +55,12 @@ def predict_images(config: DictConfig) -> None:
     if wanted.prompts is not None:
         wanted.prompts.require_known([picture.name for picture in pictures])
     folder = Path(config.output).expanduser()
-    kept = (
-        "checkpoint",
-        "everything",
-        "boxes",
-        "points",
-        "formats",
-        "min_score",
-        "image_size",
-        "grid",
-        "tile",
-        "clean",
-    )
-    open_output(folder, {key: value for key, value in plain(config).items() if key in kept}, config.overwrite)
+    has_volumes = any(picture.is_volume for picture in pictures)
+    view = volume_view(config.checkpoint, plain(config)["window"]) if has_volumes else None
+    open_output(folder, {key: value for key, value in plain(config).items() if key in _DECISIVE}, config.overwrite)
     console = Console(soft_wrap=True, highlight=False)
     with Progress(console=console, transient=True) as progress:
-        outcome = predict(open_finder, pictures, wanted, folder, formats, progress)
+        outcome = predict(open_finder, pictures, wanted, folder, formats, progress, view)
     console.print(f"{outcome.objects} objects in {outcome.done} of {len(pictures)} images  {folder}", markup=False)
     if outcome.problems:
         lines = "\n  ".join(outcome.problems)

@@ -1,68 +1,83 @@
-"""Volumes as slices, and label volumes where their sources are."""
+"""Volumes as slices that look as in training, and label volumes where their sources are."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int, Shaped, UInt8
+import torch
+from jaxtyping import Int, UInt8
 from torch import Tensor
 
-from sam_train.data.sources.image_files import to_rgb
-from sam_train.data.sources.raster import Raster
+from sam_train.data.sources.volume.grid import Axis, from_ras, from_slices, to_slices
+from sam_train.data.sources.volume.intensity import PERCENTILES, to_eight_bits
+from sam_train.data.sources.volume.reading import NIFTI, read_volume
 from sam_train.errors import FileError, Problem
 from sam_train.files import written_whole
 
-SUFFIXES = (".nii", ".nii.gz")
+SUFFIXES = NIFTI
+
+
+@dataclass(frozen=True)
+class View:
+    """How volumes are looked at, as :class:`sam_train.data.sources.volume.VolumeSource` has it.
+
+    Attributes:
+        axis: Direction of the slices, or ``thick`` for that in which they lie farthest apart.
+        window: Lowest and highest number that are told apart; None to take the ends from the volume.
+        percentiles: Of the voxels that are not 0, which are the ends where there is no window.
+        neighbors: Whether the slices below and above are red and blue.
+    """
+
+    axis: str = "axial"
+    window: tuple[float, float] | None = None
+    percentiles: tuple[float, float] = PERCENTILES
+    neighbors: bool = False
 
 
 class Volume:
-    """A NIfTI file, whose slices along its third axis are images: x to the right, y down.
+    """A NIfTI file as slices, shown as :mod:`sam_train.data.sources.volume.grid` says.
 
     Args:
         path: The file.
+        view: How it is looked at.
 
     Raises:
-        FileError: If it is damaged or no volume.
+        FileError: If it is damaged or no volume of one channel.
     """
 
-    def __init__(self, path: Path) -> None:
-        import nibabel
-
-        try:
-            self._file: Any = nibabel.load(path)  # pyright: ignore[reportPrivateImportUsage]
-            values = np.asarray(self._file.dataobj)
-        except Exception as error:  # readers raise anything on damaged bytes
-            raise FileError(Problem("unreadable file", path, f"{error}", "replace it")) from error
-        values = (
-            values.reshape(values.shape[:3]) if values.ndim > 3 and values.size == np.prod(values.shape[:3]) else values
-        )
-        if values.ndim != 3 or not values.size:
-            found = f"an array of {' x '.join(map(str, values.shape))}"
-            raise FileError(Problem("no volume", path, found, "give a volume of three axes"))
+    def __init__(self, path: Path, view: View) -> None:
+        found = read_volume(path)
+        if found.voxels.ndim != 3 or not found.voxels.size:
+            shape = " x ".join(map(str, found.voxels.shape))
+            raise FileError(Problem("no volume", path, f"an array of {shape}", "give a volume of three axes"))
         self.path = path
-        self._values: Shaped[np.ndarray, "x y z"] = values
-        self._size: tuple[int, ...] = values.shape
+        self.axis: Axis = found.grid.thick_axis() if view.axis == "thick" else view.axis  # pyright: ignore[reportAttributeAccessIssue]
+        self.neighbors = view.neighbors
+        self._slices = to_slices(to_eight_bits(found.voxels, view.window, view.percentiles, path), self.axis)
 
     def __len__(self) -> int:
-        return self._size[2]
+        return len(self._slices)
 
-    def slices(self) -> Iterator[UInt8[Tensor, "3 y x"]]:
-        """Yield the slices as images, stretched alike: contrast is the volume's, not the slice's."""
-        x, y, z = self._size
-        pixels = to_rgb(Raster(self._values.reshape(x, y * z), "L"), self.path)[0].view(x, y, z)
-        for index in range(z):
-            yield pixels[:, :, index].T.expand(3, y, x).contiguous()
+    def slices(self) -> Iterator[UInt8[Tensor, "3 h w"]]:
+        """Yield the slices as images."""
+        around = (-1, 0, 1) if self.neighbors else (0, 0, 0)
+        for index in range(len(self)):
+            rows = [min(max(index + step, 0), len(self) - 1) for step in around]
+            yield torch.from_numpy(self._slices[rows].copy())
 
-    def write_labels(self, path: Path, labels: Int[np.ndarray, "z y x"]) -> None:
-        """Write a label volume with this one's place and spacing."""
+    def write_labels(self, path: Path, labels: Int[np.ndarray, "n h w"]) -> None:
+        """Write the labels of all slices as a volume with this one's axes, place and spacing."""
         import nibabel
 
-        header = self._file.header.copy()
+        source: Any = nibabel.load(self.path)  # pyright: ignore[reportPrivateImportUsage]
+        header = source.header.copy()
         header.set_slope_inter(1, 0)
         header.set_data_dtype(labels.dtype)
-        volume = nibabel.Nifti1Image(labels.transpose(2, 1, 0), self._file.affine, header)  # pyright: ignore[reportPrivateImportUsage]
+        stored = from_ras(from_slices(labels, self.axis), source.affine)
+        volume = nibabel.Nifti1Image(stored, source.affine, header)  # pyright: ignore[reportPrivateImportUsage]
         with written_whole(path) as file:
             nibabel.save(volume, file)  # pyright: ignore[reportPrivateImportUsage]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -9,10 +10,15 @@ import torch
 from sam_train.checkpoints import load_checkpoint
 from sam_train.checkpoints.reading import SHIPPED, read_checkpoint
 from sam_train.checkpoints.report import find_preset
+from sam_train.data.sources.volume.cases import read_description
+from sam_train.data.sources.volume.intensity import WINDOWS, window_of
+from sam_train.data.sources.volume.source import VolumeSource
 from sam_train.errors import InputError
 from sam_train.inference.predictor import Predictor
 from sam_train.inference.regions import Cleaning
+from sam_train.inference.volumes import View
 from sam_train.models import PRESETS, ImageModel, build_model
+from sam_train.runs.record import describe
 from sam_train.runs.run import Run
 
 
@@ -37,7 +43,7 @@ def open_model(
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     path, name = Path(checkpoint).expanduser(), str(checkpoint)
-    if path.is_dir() and any((path / file).is_file() for file in ("best.ckpt", "last.ckpt")):
+    if path.is_dir() and _is_run(path):
         model = _of_run(path, weights, image_size)
     elif name in PRESETS and not path.exists():
         model = _of_preset(name, weights, image_size)
@@ -58,6 +64,40 @@ def open_predictor(
 ) -> Predictor:
     """Return :func:`open_model`'s model, ready to be given images and prompts."""
     return Predictor(open_model(checkpoint, weights, image_size, device), cleaning)
+
+
+def volume_view(checkpoint: str | Path, window: str | Sequence[float] | None = None) -> View:
+    """Return how volumes are looked at: as in the run's training, if it was trained on volumes.
+
+    Args:
+        checkpoint: See :func:`open_model`.
+        window: Name or ends of a window of gray values, if not the run's own.
+
+    Raises:
+        InputError: If there is no such window, or the run was trained on three channels of volumes.
+    """
+    path = Path(checkpoint).expanduser()
+    chosen = None if window is None else window_of(window)
+    data = Run.load(path).record["config"]["data"] if _is_run(path) else {}
+    if data.get("_target_") != describe(VolumeSource(".")).get("_target_"):
+        return View(window=chosen)
+    if len(data["channels"]) == 3:
+        raise InputError(
+            f"checkpoint={checkpoint}: trained on the channels {data['channels']} of volumes; give slices as RGB images"
+        )
+    if chosen is None and data["window"] is not None:
+        chosen = window_of(data["window"])
+    root = Path(data["root"])
+    if chosen is None and root.is_dir() and read_description(root).is_ct:
+        chosen = WINDOWS["soft_tissue"]
+    low, high = data["percentiles"]
+    return View(data["axis"], chosen, (low, high), data["neighbors"])
+
+
+def _is_run(path: Path) -> bool:
+    if path.is_dir():
+        return any((path / file).is_file() for file in ("best.ckpt", "last.ckpt"))
+    return path.suffix == ".ckpt" and path.is_file() and "sam_train" in read_checkpoint(path).content
 
 
 def _of_run(path: Path, weights: str | None, image_size: int | None) -> ImageModel:

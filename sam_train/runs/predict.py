@@ -28,7 +28,7 @@ from sam_train.inference.georeference import read_georeference
 from sam_train.inference.instances import Instances
 from sam_train.inference.mask_files import coco_annotations, write_coco, write_geojson, write_labels, write_overlay
 from sam_train.inference.prompt_files import GivenObject, PromptFile
-from sam_train.inference.volumes import Volume
+from sam_train.inference.volumes import View, Volume
 
 FORMATS = ("overlays", "labels", "polygons")
 _MARK = "predict.json"
@@ -39,18 +39,20 @@ class Picture(NamedTuple):
 
     Attributes:
         name: Unique; its path below the folder of images.
+        source: What tells it from another image of this name.
         read: Returns its pixels.
         path: Of its file, where it has one.
     """
 
     name: str
+    source: str
     read: Callable[[], UInt8[Tensor, "3 h w"]]
     path: Path | None = None
 
     @property
     def is_volume(self) -> bool:
         """Whether it is a volume."""
-        return self.path is not None and self.name.endswith(volumes.SUFFIXES)
+        return self.path is not None and self.name.lower().endswith(volumes.SUFFIXES)
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,7 @@ def pictures_of(images: ImageSet) -> list[Picture]:
     def reader(index: int) -> Callable[[], Tensor]:
         return lambda: images.read(index, no_objects).image
 
-    return [Picture(name, reader(index)) for index, name in enumerate(images.ids)]
+    return [Picture(name, images.fingerprint(index), reader(index)) for index, name in enumerate(images.ids)]
 
 
 def open_output(folder: Path, settings: Mapping[str, Any], overwrite: bool) -> None:
@@ -156,6 +158,7 @@ def predict(
     folder: Path,
     formats: Sequence[str] = FORMATS,
     progress: Progress | None = None,
+    view: View | None = None,
 ) -> Outcome:
     """Find objects and write them down, image by image; images that are done already are left alone.
 
@@ -169,6 +172,7 @@ def predict(
         folder: For the output.
         formats: Of :data:`FORMATS`.
         progress: Shows how far it is.
+        view: How volumes are looked at.
     """
     stems = _stems([picture.name for picture in pictures])
     marks = [folder / "instances" / f"{stem}.json" for stem in stems]
@@ -177,21 +181,42 @@ def predict(
     task = progress.add_task("images", total=len(pictures)) if progress else None
     with _images_of_any_size():
         for picture, stem, mark in zip(pictures, stems, marks, strict=True):
-            if not mark.is_file():
+            if not _is_done(mark, picture, wanted):
+                mark.unlink(missing_ok=True)
                 finder = finder or open_finder()
-                write = _write_volume if picture.is_volume else _write_image
                 try:
-                    records = write(finder, picture, wanted, folder, stem, formats)
+                    if picture.is_volume:
+                        volume = Volume(_path_of(picture), view or View())
+                        records = _write_volume(finder, picture, volume, wanted, folder, stem, formats)
+                    else:
+                        records = _write_image(finder, picture, wanted, folder, stem, formats)
                 except InputError as error:
                     problems.append(f"{picture.name}: {error}")
                 else:
-                    write_text(mark, json.dumps(records))
+                    write_text(mark, json.dumps({"source": picture.source, "images": records}))
             if progress and task is not None:
                 progress.advance(task)
-    done = [image for mark in marks if mark.is_file() for image in json.loads(mark.read_text(encoding="utf-8"))]
+    done = [image for mark in marks if mark.is_file() for image in _read_mark(mark)["images"]]
     write_coco(folder / "instances.json", done)
     number = sum(mark.is_file() for mark in marks)
     return Outcome(number, sum(len(image["annotations"]) for image in done), problems)
+
+
+def _is_done(mark: Path, picture: Picture, wanted: Wanted) -> bool:
+    """Tell whether this image was done, and neither it nor the prompts' file was changed since."""
+    if not mark.is_file() or _read_mark(mark)["source"] != picture.source:
+        return False
+    sources = [picture.path, wanted.prompts.path if wanted.prompts else None]
+    return all(source is None or source.stat().st_mtime <= mark.stat().st_mtime for source in sources)
+
+
+def _read_mark(mark: Path) -> dict[str, Any]:
+    return json.loads(mark.read_text(encoding="utf-8"))
+
+
+def _path_of(picture: Picture) -> Path:
+    assert picture.path is not None
+    return picture.path
 
 
 def _write_image(
@@ -212,11 +237,10 @@ def _write_image(
 
 
 def _write_volume(
-    finder: Finder, picture: Picture, wanted: Wanted, folder: Path, stem: str, formats: Sequence[str]
+    finder: Finder, picture: Picture, volume: Volume, wanted: Wanted, folder: Path, stem: str, formats: Sequence[str]
 ) -> list[dict[str, Any]]:
     """Find the objects of each slice, as ``<volume>/<number of the slice>``, and write one label volume."""
-    assert picture.path is not None
-    volume, records, planes, number = Volume(picture.path), [], [], 0
+    records, planes, number = [], [], 0
     for index, pixels in enumerate(volume.slices()):
         name = f"{picture.name}/{index}"
         found = wanted.find(finder, name, pixels)
@@ -240,7 +264,7 @@ def _record(name: str, found: Instances) -> dict[str, Any]:
 
 
 def _picture(path: Path, name: str) -> Picture:
-    return Picture(name, lambda: read_image(path), path)
+    return Picture(name, str(path.absolute()), lambda: read_image(path), path)
 
 
 def _stems(names: Sequence[str]) -> list[str]:

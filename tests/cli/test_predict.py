@@ -8,6 +8,7 @@ import nibabel
 import numpy as np
 import pytest
 import tifffile
+import torch
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 from PIL import Image
@@ -17,10 +18,14 @@ from pycocotools.coco import COCO
 from sam_train.cli import evaluate, predict
 from sam_train.cli.overrides import CONFIGS
 from sam_train.data.loading.datamodule import Loading
+from sam_train.data.sources.volume.source import VolumeSource
 from sam_train.inference.finder import Tiling
 from sam_train.inference.mask_generator import Everything
+from sam_train.inference.volumes import View, Volume
 from sam_train.runs.fit import fit
+from sam_train.runs.opening import volume_view
 from sam_train.runs.settings import Evaluation, ModelChoice, Settings
+from tests.data.sources.volume_files import make_volumes
 from tests.third_party.discs import Discs
 
 pytestmark = [
@@ -211,7 +216,48 @@ def test_labels_of_a_volume_lie_where_the_volume_lies(tmp_path, monkeypatch):
     found = np.asarray(labels.dataobj)
     assert not found[..., [0, 2]].any()
     (annotation,) = COCO(str(output / "instances.json")).anns.values()
-    assert ((found[..., 1] > 0) == mask_utils.decode(annotation["segmentation"]).T).all()
+    shown = mask_utils.decode(annotation["segmentation"])  # the patient's right at the left, front at the top
+    assert shown.any()
+    assert ((found[..., 1] > 0) == shown[::-1, ::-1].T).all()
+
+
+def test_slices_of_a_volume_look_as_in_training(tmp_path):
+    make_volumes(tmp_path, 1)
+    (path,) = (tmp_path / "imagesTr").iterdir()
+    for axis, window, neighbors in (("coronal", (-50.0, 90.0), True), ("thick", None, False)):
+        source = VolumeSource(str(tmp_path), split=(0, 0, 1), axis=axis, window=window, neighbors=neighbors)
+        images = source.splits()["test"]
+        slices = [*Volume(path, View(axis, window, neighbors=neighbors)).slices()]
+        for index in range(len(images)):
+            assert torch.equal(slices[images.slice_of(index).place], images.read(index).image)
+
+
+def test_volumes_are_looked_at_as_the_run_was_trained(tmp_path):
+    make_volumes(tmp_path / "data", 4)
+    source = VolumeSource(str(tmp_path / "data"), axis="sagittal", window="bone", split=(0.5, 0.25, 0.25))
+    loading = Loading(batch_size=1, min_area=0, num_workers=0)
+    trainer = {"accelerator": "cpu", "max_steps": 1, "enable_progress_bar": False}
+    settings = Settings(data=source, model=ModelChoice(image_size=64), loader=loading, trainer=trainer)
+    checkpoint = fit(settings, tmp_path / "run").checkpoint
+    for given in (checkpoint, tmp_path / "run"):
+        assert volume_view(given) == View("sagittal", (-500, 1300))
+    assert volume_view(checkpoint, "lung") == View("sagittal", (-1350, 150))
+    assert volume_view("sam2_nano") == View()
+
+
+def test_another_image_of_the_same_name_is_done_anew(tmp_path, monkeypatch):
+    for name, shift in (("A", 0), ("B", 30)):
+        (tmp_path / name).mkdir()
+        Image.fromarray(disc(shift=shift)).save(tmp_path / name / "1.png")
+    output = tmp_path / "M"
+    boxes = {name: [[20 + shift, 15, 60 + shift, 55]] for name, shift in (("A", 0), ("B", 30))}
+    found = []
+    for name in ("A", "B"):
+        (tmp_path / "boxes.json").write_text(json.dumps({"1.png": boxes[name]}))
+        given = f"boxes={tmp_path / 'boxes.json'}"
+        run(monkeypatch, *NANO, f"images={tmp_path / name}", f"output={output}", given, "formats=[labels]")
+        found.append(np.asarray(Image.open(output / "labels" / "1.png")))
+    assert not np.array_equal(*found)
 
 
 def test_images_of_a_data_source(tmp_path, monkeypatch):

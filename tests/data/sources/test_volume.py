@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sam_train.data.loading.sampler import TrainBatches
 from sam_train.data.sources.check import check_sources
-from sam_train.data.sources.volume.grid import Grid, to_ras, to_slices
+from sam_train.data.sources.volume.grid import Grid, from_ras, from_slices, to_ras, to_slices
 from sam_train.data.sources.volume.intensity import to_eight_bits, window_of
 from sam_train.data.sources.volume.reading import read_volume
 from sam_train.data.sources.volume.source import VolumeSource
@@ -62,6 +62,9 @@ def test_a_volume_is_the_same_however_its_axes_are_stored(order, flips):
             affine[:3, axis] *= -1
     found, grid = to_ras(stored, affine)
     assert np.array_equal(found, content)
+    assert np.array_equal(from_ras(found, affine), stored)
+    for axis in ("axial", "coronal", "sagittal"):
+        assert np.array_equal(from_slices(to_slices(found, axis), axis), found)
     assert grid.difference(Grid(SHAPE, AFFINE)) is None
     assert grid.spacing == SPACING
 

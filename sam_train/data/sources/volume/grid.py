@@ -93,6 +93,16 @@ def to_ras(voxels: np.ndarray, affine: Float[np.ndarray, "4 4"]) -> tuple[np.nda
     return turned, Grid((x, y, z), affine @ orientations.inv_ornt_aff(turn, voxels.shape[:3]))
 
 
+def from_ras(voxels: np.ndarray, affine: Float[np.ndarray, "4 4"]) -> np.ndarray:
+    """Undo :func:`to_ras` of an array with this affine."""
+    from nibabel import orientations
+
+    stored = orientations.io_orientation(affine)
+    return orientations.apply_orientation(
+        voxels, orientations.ornt_transform(orientations.io_orientation(np.eye(4)), stored)
+    )
+
+
 def lps_affine(affine: Float[np.ndarray, "4 4"]) -> Float[np.ndarray, "4 4"]:
     """Return an affine to right, anterior, superior for one to left, posterior, superior, as DICOM and ITK have it."""
     return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
@@ -103,6 +113,13 @@ def to_slices(voxels: np.ndarray, axis: Axis) -> np.ndarray:
     order = _AXES[axis]
     flips = tuple(slice(None) if number == order[0] else slice(None, None, -1) for number in range(3))
     return voxels[flips].transpose(*order, *range(3, voxels.ndim))
+
+
+def from_slices(slices: Shaped[np.ndarray, "n h w"], axis: Axis) -> Shaped[np.ndarray, "x y z"]:
+    """Undo :func:`to_slices`."""
+    order = _AXES[axis]
+    flips = tuple(slice(None) if number == order[0] else slice(None, None, -1) for number in range(3))
+    return slices.transpose(*np.argsort(order))[flips]
 
 
 def _times(shape: tuple[int, ...]) -> str:

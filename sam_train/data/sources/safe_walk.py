@@ -39,10 +39,11 @@ def inside(root: Path, name: str, setting: str) -> Path:
     """Return a path below a folder.
 
     Raises:
-        InputError: If the name leads out of it.
+        InputError: If the name leads out of it, by itself or through a link.
     """
     path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts:
+    leads_out = path.is_absolute() or ".." in path.parts
+    if leads_out or not _is_inside(root / name, Path(os.path.realpath(root))):
         raise InputError(f"{setting}={name}: leads out of data.root={root}; name something inside it")
     return root / name
 

@@ -136,6 +136,16 @@ def test_validation_is_a_share_of_training_where_there_is_a_test_alone(tmp_path)
     assert {name: len(images) for name, images in splits.items()} == {"train": 8, "val": 2, "test": 3}
 
 
+def test_a_split_that_is_named_leaves_the_others_as_they_are_called(tmp_path):
+    numbers = {"train": 5, "validation": 4, "held_out": 3}
+    DatasetDict({name: table(number=number) for name, number in numbers.items()}).save_to_disk(tmp_path / "set")
+    splits = HfSource(str(tmp_path / "set"), test="held_out").splits()
+    assert {name: len(images) for name, images in splits.items()} == {"train": 5, "val": 4, "test": 3}
+    with pytest.warns(UserWarning, match="no images for the test"):
+        swapped = HfSource(str(tmp_path / "set"), train="validation", val="train").splits()
+    assert {name: len(images) for name, images in swapped.items()} == {"train": 4, "val": 5, "test": 5}
+
+
 def test_columns_are_named_where_they_are_not_plain(tmp_path):
     cell, _ = KINDS["label image"]
     content = {"left": [picture()] * 3, "right": [picture(1)] * 3, "mask": [cell] * 3, "text": ["x"] * 3}

@@ -121,3 +121,17 @@ def test_what_is_wrong_with_a_file_is_named(tmp_path, found):
 def test_a_folder_without_arrays_is_named(tmp_path):
     with pytest.raises(InputError, match="neither npz files nor folders imgs and gts"):
         everything(tmp_path)
+
+
+def test_slices_of_a_scan_in_files_of_their_own_stay_together(tmp_path):
+    for part in ("CT/imgs", "CT/gts"):
+        (tmp_path / part).mkdir(parents=True)
+    for scan in "abcd":
+        for place in range(3):
+            np.save(tmp_path / "CT" / "imgs" / f"CT_{scan}-{place:03}.npy", color() / 255)
+            np.save(tmp_path / "CT" / "gts" / f"CT_{scan}-{place:03}.npy", LABELS)
+    splits = NpzSource(str(tmp_path), split=(0.5, 0.25, 0.25)).splits()
+    groups = [{images.group(index) for index in range(len(images))} for images in splits.values()]
+    assert sorted(map(len, groups)) == [1, 1, 2]
+    assert set().union(*groups) == {f"CT/CT_{scan}" for scan in "abcd"}
+    assert splits["test"].slice_of(0) is None  # a file of one slice is no volume

@@ -31,6 +31,12 @@ def test_slices_are_ordered_by_place_never_by_number_or_name(tmp_path):
     assert volume.voxels.shape == (5, 6, 4)
 
 
+def test_inverted_gray_is_turned_alike_in_every_slice(tmp_path):
+    volume = read_series(ordered(write_series(tmp_path, PhotometricInterpretation="MONOCHROME1")))
+    stored = np.array([0, 2, 4, 6])
+    assert volume.voxels[0, 0].tolist() == (65535 - stored - 1000).tolist()
+
+
 def test_a_series_is_where_nifti_says_it_is(tmp_path):
     """A plane drawn at the patient's left (+x in DICOM, -x here) comes first, whatever the order of rows."""
     series = ordered(write_series(tmp_path, ImagePositionPatient=[7, 0, 0])[:1])

@@ -135,3 +135,38 @@ def test_what_is_not_installed_is_named_before_anything_is_read(tmp_path, monkey
     monkeypatch.setattr(reading, "find_spec", lambda name: None if name == "highdicom" else find(name))
     with pytest.raises(InputError, match=r"data=volume needs highdicom: pip install 'sam-train\[volumes\]'"):
         checked(make_volumes(tmp_path))
+
+
+def test_cases_of_a_list_are_told_apart_by_their_folders(tmp_path):
+    pairs = []
+    for case in ("case1", "case2", "case3", "case4"):
+        save_nifti(tmp_path / "cohort" / case / "image.nii.gz", voxels(1))
+        save_nifti(tmp_path / "cohort" / case / "label.nii.gz", labels())
+        pairs.append({"image": f"./cohort/{case}/image.nii.gz", "label": f"./cohort/{case}/label.nii.gz"})
+    describe(tmp_path, training=pairs)
+    splits = VolumeSource(str(tmp_path), split=(0.5, 0.25, 0.25)).splits()
+    groups = [{images.group(index) for index in range(len(images))} for images in splits.values()]
+    assert sorted(map(len, groups)) == [1, 1, 2]
+    assert set().union(*groups) == {f"case{number}/image" for number in (1, 2, 3, 4)}
+    describe(tmp_path, training=[*pairs, pairs[0]])
+    with pytest.raises(InputError, match="lists case1/image more than once"):
+        VolumeSource(str(tmp_path)).splits()
+
+
+def test_a_list_of_nnu_net_means_files_of_channels(tmp_path):
+    save_nifti(tmp_path / "imagesTr" / "h_000_0000.nii.gz", voxels(1))
+    save_nifti(tmp_path / "labelsTr" / "h_000.nii.gz", labels())
+    describe(tmp_path, training=[{"image": "./imagesTr/h_000.nii.gz", "label": "./labelsTr/h_000.nii.gz"}])
+    images = VolumeSource(str(tmp_path), split=(0, 0, 1)).splits()["test"]
+    assert images.ids[0].startswith("h_000/")
+    assert images.read(0).image.any()
+
+
+def test_links_of_a_list_do_not_lead_out(tmp_path):
+    make_volumes(tmp_path / "elsewhere", 1)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "link").symlink_to(tmp_path / "elsewhere")
+    name = "p0_0.nii.gz"
+    describe(tmp_path / "data", training=[{"image": f"link/imagesTr/{name}", "label": f"link/labelsTr/{name}"}])
+    with pytest.raises(InputError, match=r"leads out of data\.root"):
+        VolumeSource(str(tmp_path / "data")).splits()

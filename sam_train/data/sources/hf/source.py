@@ -97,15 +97,14 @@ class HfSource(DataSource):
         given: dict[Split, str] = {split: name for split in SPLITS if (name := getattr(self, split)) is not None}
         if missing := [name for name in given.values() if name not in tables]:
             raise InputError(f"no split {missing[0]!r} in the data set; there are {', '.join(tables)}")
-        if given:
-            return given
-        found: dict[Split, str] = {}
+        found = dict(given)
         for name in tables:
-            if split := _NAMES.get(name.lower()):
+            split = _NAMES.get(name.lower())
+            if split and name not in given.values():
                 found.setdefault(split, name)
         if not found and len(tables) == 1:
             return {"train": next(iter(tables))}
-        if "train" not in found:
+        if "train" not in found and not given:
             raise InputError(f"no training split; there are {', '.join(tables)}: say which with data.train=...")
         return found
 

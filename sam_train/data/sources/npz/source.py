@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -37,7 +38,8 @@ class NpzSource(DataSource):
         open_volumes: Number of files that a process keeps open; training mixes the slices of as many.
         split: Shares of train, val and test.
         split_seed: Another seed gives another split.
-        group_pattern: Regular expression, searched in the file's name, that names the patient; None for the file.
+        group_pattern: Regular expression, searched in the file's name, that names the patient. None for the file, or
+            for the scan where MedSAM's preprocessing wrote each slice of it as ``<scan>-<number>.npy``.
         check: Whether all files are read and checked before training.
     """
 
@@ -67,7 +69,7 @@ class NpzSource(DataSource):
             raise FileError(problem)
         tell_empty(cases, scans, root)
         names = [case.id for case in cases]
-        groups = match_groups(self.group_pattern, names) if self.group_pattern else names
+        groups = match_groups(self.group_pattern, names) if self.group_pattern else [_scan_name(case) for case in cases]
         reading = Reading("slice", None, (0, 255), PERCENTILES, (), False, {}, None)
         categories = sorted({name for scan in scans for name in scan.names}, key=int)
         volumes = OpenArrays(cases, reading, self.open_volumes)
@@ -97,6 +99,11 @@ class OpenArrays(OpenVolumes):
             spacing = through, down, across
         numbers = np.unique(labels).tolist()
         return OpenVolume(image, labels[None], {number: str(number) for number in numbers if number}, spacing)
+
+
+def _scan_name(case: Case) -> str:
+    is_slice = case.image[0].suffix == ".npy"
+    return re.sub(r"-\d+$", "", case.id) if is_slice else case.id
 
 
 def _find(root: Path) -> list[Case]:

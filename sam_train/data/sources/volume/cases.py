@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+import os
+import re
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -94,7 +96,7 @@ def find_cases(root: Path, images: str | None, labels: str | None, description: 
     if (images is None) != (labels is None):
         raise InputError("data.images and data.labels name the folders of volumes and of labels; give both or none")
     if images is None and description.pairs:
-        cases = [_listed(root, *pair) for pair in description.pairs]
+        cases = _listed(root, description.pairs)
     else:
         given = [(images, labels)] if images is not None and labels is not None else FOLDERS
         folders = [pair for pair in given if all((inside(root, name, "data.images") / ".").is_dir() for name in pair)]
@@ -110,13 +112,33 @@ def find_cases(root: Path, images: str | None, labels: str | None, description: 
     return sorted(cases, key=lambda case: case.id)
 
 
-def _listed(root: Path, image: str, labels: str) -> Case:
-    names = [name.removeprefix("./") for name in (image, labels)]
-    files = [inside(root, name, "dataset.json: training") for name in names]
-    name = stem_of(PurePosixPath(names[0]).name) or names[0]
-    missing = next((path for path in files if not path.is_file()), None)
-    problem = missing and Problem("missing file", missing, "dataset.json names it", "put it there or remove its entry")
-    return Case(name, (files[0],), (files[1],), problem=problem)
+def _listed(root: Path, pairs: Sequence[tuple[str, str]]) -> list[Case]:
+    """Return the cases that ``dataset.json`` lists, named by what tells their paths apart."""
+    files = [[inside(root, name, "dataset.json: training") for name in pair] for pair in pairs]
+    names = [PurePosixPath(image) for image, _ in pairs]
+    shared = os.path.commonpath([str(name.parent) for name in names])
+    cases = []
+    for name, (path, labels) in zip(names, files, strict=True):
+        image = (path,) if path.is_file() else _channels_of(path)
+        missing = path if not image else labels if not labels.is_file() else None
+        problem = missing and Problem(
+            "missing file", missing, "dataset.json names it", "put it there or remove its entry"
+        )
+        own = str(name.relative_to(shared))
+        cases.append(Case(stem_of(own) or own, image or (path,), (labels,), problem=problem))
+    if repeated := next((one for one, number in Counter(case.id for case in cases).items() if number > 1), None):
+        raise InputError(f"{root / 'dataset.json'}: training lists {repeated} more than once; leave one")
+    return cases
+
+
+def _channels_of(path: Path) -> tuple[Path, ...]:
+    """Return the files ``<case>_0000``, ... of a case that nnU-Net lists as ``<case>``."""
+    stem = stem_of(path.name)
+    if stem is None or not path.parent.is_dir():
+        return ()
+    suffix = path.name[len(stem) :]
+    is_channel = re.compile(rf"{re.escape(stem)}_\d{{4}}{re.escape(suffix)}").fullmatch
+    return tuple(sorted(beside for beside in path.parent.iterdir() if is_channel(beside.name)))
 
 
 def _paired(root: Path, images: str, labels: str) -> Iterator[Case]:

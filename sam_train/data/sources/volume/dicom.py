@@ -142,7 +142,11 @@ def _read_pixels(path: Path) -> np.ndarray:
         found = f"pixels of shape {pixels.shape}: in color, or several frames"
         raise FileError(Problem("unreadable DICOM", path, found, "convert it to images or to NIfTI"))
     pixels = pixels.astype(np.float32)
-    return pixels.max() - pixels if tags.get("PhotometricInterpretation") == "MONOCHROME1" else pixels
+    if tags.get("PhotometricInterpretation") != "MONOCHROME1":
+        return pixels
+    bits, is_signed = int(tags.BitsStored), bool(tags.get("PixelRepresentation", 0))
+    ends = np.array([-(1 << bits - 1), (1 << bits - 1) - 1] if is_signed else [0, (1 << bits) - 1])
+    return np.float32(apply_rescale(ends, tags).sum()) - pixels  # of all that the bits can say, alike in every slice
 
 
 def _even_step(slices: Sequence[Slice], places: Float[np.ndarray, "n"]) -> float | None:

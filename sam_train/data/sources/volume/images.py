@@ -75,11 +75,14 @@ class VolumeImages(ImageSet):
         return self.groups[int(self.case[index])]
 
     def slice_of(self, index: int) -> VolumeSlice | None:
-        """See :meth:`ImageSet.slice_of`. The volume is decoded unless it is open."""
+        """See :meth:`ImageSet.slice_of`; None of a single slice. The volume is decoded unless it is open."""
         case = int(self.case[index])
         if case in self.faults:
             return None
-        return VolumeSlice(self.volumes.cases[case].id, int(self.place[index]), self.volumes[case].spacing)
+        volume = self.volumes[case]
+        if len(volume.image) < 2:
+            return None
+        return VolumeSlice(self.volumes.cases[case].id, int(self.place[index]), volume.spacing)
 
     def fingerprint(self, index: int) -> str:
         """See :meth:`ImageSet.fingerprint`: files, and the settings that pixels depend on."""

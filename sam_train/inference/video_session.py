@@ -69,7 +69,7 @@ class VideoSession:
         self.model = model
         self.rules = rules
         self.objects: list[Hashable] = []
-        self.num_frames = len(frames) if isinstance(frames, Sequence) else num_frames
+        self.num_frames = len(frames) if isinstance(frames, (Sequence, Tensor)) else num_frames
         self._frames = frames
         self._banks: list[MemoryBank] = []  # of one object each
         self._said: dict[tuple[Hashable, int], Prompts] = {}
@@ -121,6 +121,7 @@ class VideoSession:
                 prompts = replace(prompts, masks=logits)
         if mask is not None:
             given = self._mask_in_input(mask)
+            self._said.pop((name, frame), None)
         prediction, bank = self._track([index], features, frame, prompts, given, before is not None, self._course())
         self._banks[index] = bank
         self._prompted[name, frame] = prediction
@@ -180,7 +181,9 @@ class VideoSession:
     def masks(self, frame: int) -> FrameMasks:
         """Return what is found of all objects on a frame that was just seen or prompted, without following anew."""
         rows = [self._seen(name, frame) for name in self.objects]
-        empty = next(row for row in rows if row is not None)
+        empty = next((row for row in rows if row is not None), None)
+        if empty is None:
+            return self._found(frame, [], self._encode(frame)[1])
         assert empty.object_score is not None
         nothing = replace(
             empty, logits=torch.full_like(empty.logits, -1.0), object_score=torch.full_like(empty.object_score, -1.0)
@@ -273,6 +276,8 @@ class VideoSession:
             raise InputError(f"{len(points)} points and {len(labels)} labels: give each point a label, 1 or 0")
         xy = torch.as_tensor(points, dtype=torch.float).reshape(-1, 2)
         kinds = torch.as_tensor(labels, dtype=torch.long)
+        if wrong := set(kinds.tolist()) - {0, 1}:
+            raise InputError(f"label {min(wrong)}: expected 1 for a point on the object, 0 for another")
         if box is not None:
             xy = torch.cat([torch.as_tensor(box, dtype=torch.float).reshape(2, 2), xy])
             kinds = torch.cat([torch.tensor([PointLabel.BOX_TOP_LEFT, PointLabel.BOX_BOTTOM_RIGHT]), kinds])

@@ -136,3 +136,28 @@ def test_a_model_without_memory_is_refused(video):
     model = replace(tracking_model().config, version=None).build()
     with pytest.raises(InputError, match="has no memory"):
         VideoSession(model, video)
+
+
+def test_frames_may_be_a_tensor(model, video):
+    frames = [*begin(model, torch.stack(video)).propagate()]
+    for expected, found in zip(begin(model, video).propagate(), frames, strict=True):
+        assert torch.equal(expected.masks, found.masks)
+
+
+def test_labels_are_0_or_1_and_without_objects_nothing_is_found(model, video):
+    session = VideoSession(model, video)
+    assert session.masks(0).masks.shape == (0, *SIZE)
+    with pytest.raises(InputError, match="label 7: expected 1"):
+        session.prompt(0, "a", points=[[20, 20]], labels=[7])
+    assert not session.objects
+
+
+def test_a_mask_takes_the_place_of_earlier_points_on_its_frame(model, video):
+    mask = torch.zeros(SIZE, dtype=torch.bool)
+    mask[10:30, 20:50] = True
+    session, fresh = VideoSession(model, video), VideoSession(model, video)
+    session.prompt(0, "a", points=[[70, 40]], labels=[1])
+    for one in (session, fresh):
+        one.prompt(0, "a", mask=mask)
+    assert torch.equal(session.masks(0).masks, fresh.masks(0).masks)
+    assert session._said == fresh._said == {}

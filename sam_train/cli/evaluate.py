@@ -26,6 +26,7 @@ def evaluate_checkpoint(config: DictConfig) -> None:
     from rich.console import Console
 
     from sam_train.cli.build import evaluation_of, everything_of, import_own_sources, plain
+    from sam_train.errors import InputError
     from sam_train.runs.devices import start_processes
     from sam_train.runs.evaluate import evaluate
     from sam_train.runs.evaluate_everything import evaluate_everything
@@ -35,6 +36,8 @@ def evaluate_checkpoint(config: DictConfig) -> None:
     quiet_lightning()
     import_own_sources()
     tuned = Run.load(config.checkpoint, config.weights)
+    if config.get("prompts") and config.devices > 1:
+        raise InputError(f"devices={config.devices}: masks of everything are scored on one device; leave devices out")
     tuned.device = start_processes(config.devices, config.accelerator)
     loading = {key: value for key, value in plain(config.loader).items() if value is not None}
     folder = Path(HydraConfig.get().runtime.output_dir)
@@ -45,7 +48,8 @@ def evaluate_checkpoint(config: DictConfig) -> None:
         else:
             evaluate(tuned, _data(config, tuned), evaluation_of(config.evaluation), folder, loading)
     except KeyboardInterrupt:
-        message = f"stopped; go on with the same command and output={folder}"
+        keeps_rows = not config.get("prompts") and tuned.record["config"].get("task") is None
+        message = f"stopped; go on with the same command and output={folder}" if keeps_rows else "stopped"
         Console(stderr=True, soft_wrap=True, highlight=False).print(message, markup=False)
         raise SystemExit(1) from None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
@@ -112,6 +113,12 @@ def _of_all(counts: dict[str, int]) -> dict[str, int]:
     return {image: count for share in shares for image, count in share.items()}
 
 
+def _begin_scoring() -> None:
+    """Compute on one thread, and leave Ctrl-C to the process that keeps the rows."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+
+
 @contextmanager
 def _scoring_processes(metrics: Sequence[Metric]) -> Iterator[Executor | None]:
     """Yield processes that compute metrics beside the model, if any of them takes long and there are processors."""
@@ -121,6 +128,6 @@ def _scoring_processes(metrics: Sequence[Metric]) -> Iterator[Executor | None]:
         return
     # A child of fork has all that is imported; it computes on arrays alone, without torch's threads.
     method = "fork" if sys.platform == "linux" else "spawn"
-    with ProcessPoolExecutor(number, multiprocessing.get_context(method), torch.set_num_threads, (1,)) as executor:
+    with ProcessPoolExecutor(number, multiprocessing.get_context(method), _begin_scoring) as executor:
         executor.submit(int).result()  # they start now, before other threads do
         yield executor

@@ -90,9 +90,10 @@ def evaluate(
         with_masks = ("given", "box") if evaluation.coco else ()
         scored = score(models, loader, protocols, metrics, progress, partial, with_masks, before, seen)
         report = _report(run, data, evaluation, metrics, protocols, scored)
-        images = data.splits[evaluation.split]
-        slices = {name: place for row, name in enumerate(images.ids) if (place := images.slice_of(row))}
-        report = replace(report, volumes=score_volumes(scored.rows, slices, boxes_in(scored.rows), [*models]))
+        if evaluation.coco:  # rows have masks then
+            images = data.splits[evaluation.split]
+            slices = {name: place for row, name in enumerate(images.ids) if (place := images.slice_of(row))}
+            report = replace(report, volumes=score_volumes(scored.rows, slices, boxes_in(scored.rows), [*models]))
         if evaluation.controls:
             report = replace(report, controls=_controls(data, evaluation.split, metrics, scored))
         if evaluation.forgetting:

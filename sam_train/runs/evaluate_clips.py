@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-import torch
 from rich.console import Console
 from rich.progress import Progress
 
@@ -19,6 +18,7 @@ from sam_train.evaluation.summary import summarize
 from sam_train.inference.clip_scoring import CLIP_PROTOCOLS
 from sam_train.metrics.base import Metric
 from sam_train.models import ImageModel
+from sam_train.runs.devices import is_first
 from sam_train.runs.record import rebuild
 from sam_train.runs.run import Run
 from sam_train.runs.settings import Evaluation
@@ -38,8 +38,7 @@ def evaluate_clips(
     Raises:
         InputError: If no object has a frame after the one it is prompted on.
     """
-    is_first = not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
-    console = Console(quiet=not is_first)
+    console = Console(quiet=not is_first())
     loader = data.eval_dataloader(evaluation.split)
     with Progress(console=console, transient=True) as progress:
         rows = score_clips(tracking(models), clips_of(loader), len(loader), CLIP_PROTOCOLS, metrics, progress)
@@ -60,7 +59,7 @@ def evaluate_clips(
         run.record["chosen_by"],
         unit="clips",
     )
-    if is_first:
+    if is_first():
         write_rows(rows, folder)
         report.save(folder / "report.json")
         console.print(report.table())

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -13,6 +14,7 @@ from sam_train.data.loading.datamodule import Loading
 from sam_train.data.world import ToySource
 from sam_train.errors import InputError
 from sam_train.evaluation import comparison
+from sam_train.metrics import HD95
 from sam_train.runs.evaluate import evaluate
 from sam_train.runs.fit import fit
 from sam_train.runs.run import Run
@@ -148,3 +150,10 @@ def test_a_checkpoint_of_something_else_is_called_by_name(trained, tmp_path):
     with pytest.raises(InputError, match="sam_nano"):
         evaluate(Run.load(trained, weights="sam_nano"), folder=tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"model.ckpt"}
+
+
+def test_ctrl_c_is_left_to_the_process_that_keeps_the_rows(monkeypatch):
+    monkeypatch.setattr(comparison, "num_processors", lambda: 2)
+    with comparison._scoring_processes([HD95]) as executor:
+        assert executor is not None
+        assert executor.submit(signal.getsignal, signal.SIGINT).result() == signal.SIG_IGN

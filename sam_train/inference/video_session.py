@@ -22,6 +22,8 @@ Frames = Sequence[UInt8[Tensor, "3 h w"]] | Callable[[int], UInt8[Tensor, "3 h w
 LARGEST_LOGIT = 32.0  # of a prediction that a correction sees, as the official predictor clamps it
 FRAMES_KEPT = 2  # encoded frames that are kept
 
+_LABELS = set(PointLabel) - {PointLabel.EMPTY}
+
 
 class FrameMasks(NamedTuple):
     """What is found on a frame.
@@ -95,7 +97,7 @@ class VideoSession:
             frame: Index of the frame.
             name: Of the object; a new name is a new object.
             points: x, y in pixels of the frame.
-            labels: 1 for points on the object, 0 for others.
+            labels: 1 for points on the object, 0 for others; 2 and 3 for a box's upper left and lower right corner.
             box: x, y of the upper left and of the lower right corner.
             mask: The object's mask, which is then the result.
 
@@ -276,7 +278,7 @@ class VideoSession:
             raise InputError(f"{len(points)} points and {len(labels)} labels: give each point a label, 1 or 0")
         xy = torch.as_tensor(points, dtype=torch.float).reshape(-1, 2)
         kinds = torch.as_tensor(labels, dtype=torch.long)
-        if wrong := set(kinds.tolist()) - {0, 1}:
+        if wrong := set(kinds.tolist()) - _LABELS:
             raise InputError(f"label {min(wrong)}: expected 1 for a point on the object, 0 for another")
         if box is not None:
             xy = torch.cat([torch.as_tensor(box, dtype=torch.float).reshape(2, 2), xy])

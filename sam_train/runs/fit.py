@@ -58,7 +58,7 @@ def fit(
         settings: What to train, on what, and how.
         folder: Where checkpoints go.
         callbacks: What happens around the steps; by default those of :func:`default_callbacks`.
-        logger: Of Lightning; by default none.
+        logger: Of Lightning, beside the curves in the folder's ``metrics``; by default none.
         resume: Go on with the interrupted run in the folder.
         is_alone: Refuse devices that would need further processes, as within a sweep: each would begin it anew.
 

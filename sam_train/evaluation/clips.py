@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from rich.progress import Progress
 
 from sam_train.data.loading.clip_dataset import HeldOutClip, HeldOutClips
 from sam_train.files import written_whole
-from sam_train.inference.clip_scoring import score_clip
+from sam_train.inference.clip_scoring import VOLUME_SCORES, score_clip, volume_column
 from sam_train.inference.film import film_frames, save_film, strip_of
 from sam_train.metrics.base import Metric
 from sam_train.metrics.table import gather_rows
@@ -19,6 +20,8 @@ from sam_train.prompts.protocols import Protocol
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+_VOLUMES_BY = "box"  # kind of prompt: a mask would give a slice away
 
 
 def score_clips(
@@ -38,6 +41,28 @@ def score_clips(
     return gather_rows(tables)
 
 
+def mean_volumes(rows: pa.Table, models: Sequence[str]) -> dict[str, Any]:
+    """Average the 3D scores of objects through volumes, followed from their boxes.
+
+    Returns:
+        As :func:`sam_train.evaluation.volumes.score_volumes`; nothing where clips are videos.
+    """
+    if volume_column("dice", models[0]) not in rows.column_names:
+        return {}
+    import pyarrow.compute as pc
+
+    some = rows.filter((pc.field("prompt") == _VOLUMES_BY) & pc.field(volume_column("dice", models[0])).is_valid())
+    found: dict[str, Any] = {
+        model: {
+            score: math.fsum(some.column(volume_column(score, model)).to_pylist()) / some.num_rows
+            for score in VOLUME_SCORES
+        }
+        for model in models
+    }
+    volumes = set(some.column("image").to_pylist())
+    return {**found, "num_objects": some.num_rows, "num_volumes": len(volumes), "prompt": _VOLUMES_BY}
+
+
 def save_films(models: Mapping[str, TrackingModel], clips: HeldOutClips, count: int, folder: Path) -> list[Path]:
     """Write a film and a strip of frames of each of the first clips: truth beside what each model finds.
 
@@ -50,7 +75,7 @@ def save_films(models: Mapping[str, TrackingModel], clips: HeldOutClips, count: 
     paths: list[Path] = []
     for index in range(min(count, len(clips))):
         clip = clips[index]
-        pictures = list(film_frames(models, clip))
+        pictures = film_frames(models, clip)
         path = folder / f"{index:02d}_{Path(clip.name).name}"
         paths.append(save_film(pictures, path))
         paths.append(folder / f"{path.name}_strip.png")

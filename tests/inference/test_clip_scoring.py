@@ -5,8 +5,9 @@ import torch
 
 from sam_train.data.loading.clip_dataset import HeldOutClips
 from sam_train.data.sources.clips import Clip, ClipSet
-from sam_train.inference.clip_scoring import CLIP_PROTOCOLS, MASK, follow_clip, score_clip
+from sam_train.inference.clip_scoring import score_clip
 from sam_train.inference.film import film_frames, save_film, strip_of
+from sam_train.inference.following import CLIP_PROTOCOLS, MASK, follow_clip
 from sam_train.label_planes import pack_masks
 from sam_train.metrics.video import VIDEO_METRICS, contour_accuracy, region_similarity
 from sam_train.structures import Sample
@@ -77,7 +78,7 @@ def test_the_mask_that_is_given_is_what_is_found_on_its_frame(model):
 
 
 def test_a_film_has_a_picture_of_each_frame(model, tmp_path):
-    pictures = list(film_frames({"untuned": model, "tuned": model}, CLIP))
+    pictures = film_frames({"untuned": model, "tuned": model}, CLIP)
     assert len(pictures) == 6
     assert len({picture.size for picture in pictures}) == 1
     assert strip_of(pictures).height == 6 * pictures[0].height

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -13,6 +13,9 @@ from torch import Tensor
 
 from sam_train.errors import FileError, Problem
 from sam_train.structures import Sample
+
+if TYPE_CHECKING:
+    from sam_train.data.sources.clips import ClipSet
 
 Split = Literal["train", "val", "test"]
 
@@ -93,6 +96,10 @@ class ImageSet(ABC):
 
     def slice_of(self, index: int) -> VolumeSlice | None:
         """Return where an image lies in the volume it is a slice of; None if it is of none."""
+        return None
+
+    def as_clips(self) -> ClipSet | None:
+        """Return the images as clips that objects can be followed through; None if they are none."""
         return None
 
     def problems(self, index: int) -> list[Problem]:

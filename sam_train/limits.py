@@ -172,6 +172,7 @@ LIMITS: Mapping[str, Mapping[str, Limit]] = {
         "controls": YES_OR_NO,
         "coco": YES_OR_NO,
         "forgetting": whole(0),
+        "corrected_frames": whole(0),
     },
 }
 """By part of a run's settings and name."""

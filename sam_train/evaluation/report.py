@@ -48,6 +48,8 @@ class Report:
         controls: What no model, or a wrong prompt, gives; see :mod:`sam_train.evaluation.controls`.
         forgetting: Scores of both models on other, general data, as ``untuned``, ``tuned``, ``num_objects``.
         volumes: Of each model, mean 3D scores over volumes.
+        interactive: Of each model, ``j_and_f`` of clips after clicks on one frame, two frames, and so on; ``clicks`` on
+            each of them.
         unit: What ``num_images`` counts: images or clips.
     """
 
@@ -73,6 +75,7 @@ class Report:
     controls: dict[str, Any] = field(default_factory=dict)
     forgetting: dict[str, Any] = field(default_factory=dict)
     volumes: dict[str, Any] = field(default_factory=dict)
+    interactive: dict[str, Any] = field(default_factory=dict)
     unit: str = "images"
 
     def save(self, path: Path) -> None:

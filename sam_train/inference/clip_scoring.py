@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sam_train.data.loading.clip_dataset import HeldOutClip
 from sam_train.inference.following import Followed, follow_clip
+from sam_train.inference.video_session import FrameMasks
 from sam_train.metrics.base import MaskPairs, Metric
 from sam_train.metrics.rle import Rle, decode_mask, encode_mask
 from sam_train.metrics.table import column_of
@@ -84,13 +85,18 @@ def volume_column(score: str, model: str) -> str:
 
 def _pairs(followed: Followed) -> Iterator[tuple[str, int, str, MaskPairs]]:
     """Yield protocol, object, model and masks of what is followed on a frame whose truth is known."""
-    if not followed.is_known:
-        return
-    for (name, protocol), found in followed.found.items():
-        for value, mask in zip(found.objects, found.masks, strict=True):
-            assert isinstance(value, int)
-            truth = _truth(followed.sample, value)
-            yield protocol, value, name, MaskPairs(mask.to(truth.device)[None], truth[None])
+    if followed.is_known:
+        for (name, protocol), found in followed.found.items():
+            for value, pair in frame_pairs(found, followed.sample):
+                yield protocol, value, name, pair
+
+
+def frame_pairs(found: FrameMasks, sample: Sample) -> Iterator[tuple[int, MaskPairs]]:
+    """Yield each object and its masks on a frame whose truth is known."""
+    for value, mask in zip(found.objects, found.masks, strict=True):
+        assert isinstance(value, int)
+        truth = _truth(sample, value)
+        yield value, MaskPairs(mask.to(truth.device)[None], truth[None])
 
 
 class _Masks:

@@ -8,13 +8,12 @@ from typing import NamedTuple
 import torch
 
 from sam_train.data.loading.clip_dataset import HeldOutClip
-from sam_train.data.loading.collate import to_batch
-from sam_train.data.loading.transforms import resize_sample
+from sam_train.inference.clip_prompts import give_mask, prompt_object
 from sam_train.inference.video_session import FrameMasks, VideoSession, encode_frame
 from sam_train.models.sam2.tracking import TrackingModel
 from sam_train.prompts.protocols import Protocol
 from sam_train.prompts.simulator import PromptSimulator
-from sam_train.structures import ImageFeatures, PointLabel, Sample
+from sam_train.structures import ImageFeatures, Sample
 
 MASK = "mask"
 """Protocol of semi-supervised segmentation: the object's mask is given where the object first appears."""
@@ -83,37 +82,11 @@ def _follow_course(
         for (name, protocol), session in sessions.items():
             masks = session.see_features(encoded[encoders[name]], sample.size)
             if new:
-                _prompt(session, number, sample, new, protocol, protocols[protocol].simulator)
+                for value in new:
+                    if protocol == MASK:
+                        give_mask(session, number, sample, value)
+                    else:
+                        prompt_object(session, number, sample, value, protocols[protocol].simulator)
                 masks = session.masks(number)
             found[name, protocol] = masks
         yield Followed(frame, sample, frame in annotated, frozenset(new), found)
-
-
-def _prompt(
-    session: VideoSession, frame: int, sample: Sample, new: Sequence[int], protocol: str, simulator: PromptSimulator
-) -> None:
-    """Say of new objects on a frame what the protocol gives."""
-    rows = torch.tensor([sample.value.tolist().index(value) for value in new])
-    objects = sample.keep(rows)
-    if protocol == MASK:
-        for value, mask in zip(new, objects.each_mask(), strict=True):
-            session.prompt(frame, value, mask=mask)
-        return
-    preprocessing = session.model.preprocessing
-    for index, value in enumerate(new):
-        one = resize_sample(objects.keep(torch.tensor([index])), preprocessing)
-        if not one.areas().all():  # too thin for the model's input
-            session.prompt(frame, value, mask=next(objects.keep(torch.tensor([index])).each_mask()))
-            continue
-        batch = to_batch(one, preprocessing, sample.size)
-        scale = preprocessing.scale_points(torch.ones(2), sample.size)
-        prompts = simulator.first(batch)
-        said = 0
-        for number in range(simulator.corrections + 1):
-            points, labels = prompts.points[0, said:] / scale, prompts.labels[0, said:]
-            given = labels != PointLabel.EMPTY
-            session.prompt(frame, value, points[given], labels[given])
-            said = prompts.points.shape[1]
-            if number < simulator.corrections:
-                prediction = session.prediction(value, frame).to("cpu")
-                prompts = simulator.correct(batch, prompts, prediction, number)

@@ -12,7 +12,7 @@ from rich.progress import Progress
 from sam_train.data.loading.clip_dataset import HeldOutClip, HeldOutClips
 from sam_train.data.loading.datamodule import ClipData
 from sam_train.errors import InputError
-from sam_train.evaluation.clips import mean_volumes, save_films, score_clips, tracking
+from sam_train.evaluation.clips import mean_curves, mean_volumes, save_films, score_clips, tracking
 from sam_train.evaluation.html import write_html
 from sam_train.evaluation.report import Report
 from sam_train.evaluation.row_files import write_rows
@@ -44,7 +44,15 @@ def evaluate_clips(
     console = Console(quiet=not is_first())
     loader = data.eval_dataloader(evaluation.split)
     with Progress(console=console, transient=True) as progress:
-        rows = score_clips(tracking(models), clips_of(loader), len(loader), CLIP_PROTOCOLS, metrics, progress)
+        rows = score_clips(
+            tracking(models),
+            clips_of(loader),
+            len(loader),
+            CLIP_PROTOCOLS,
+            metrics,
+            progress,
+            evaluation.corrected_frames,
+        )
     if not rows.num_rows:
         raise InputError(
             f"evaluation.split={evaluation.split}: no object of these clips has an annotated frame after its first "
@@ -62,7 +70,7 @@ def evaluate_clips(
         run.record["chosen_by"],
         unit="clips",
     )
-    report = replace(report, volumes=mean_volumes(rows, [*models]))
+    report = replace(report, volumes=mean_volumes(rows, [*models]), interactive=mean_curves(rows, [*models]))
     if is_first():
         write_rows(rows, folder)
         report.save(folder / "report.json")

@@ -48,8 +48,13 @@ def test_a_run_trains_the_memory_alone_reports_j_and_f_and_can_be_evaluated_late
             assert all(0 <= score <= 1 for score in scores.values())
     assert (report["unit"], report["num_images"], report["chosen_by"]) == ("clips", 1, "j_and_f")
     assert sorted(path.suffix for path in (tmp_path / "films").iterdir()) == [".mp4", ".png"]
-    again = evaluate(Run.load(tmp_path), folder=tmp_path / "again")
-    assert again.tuned == report["tuned"]
+    more = Evaluation(metrics=("iou",), corrected_frames=2, overlays=0)
+    again = evaluate(Run.load(tmp_path), evaluation=more, folder=tmp_path / "again")
+    assert [*again.metrics] == ["j", "f", "j_and_f", "iou"]
+    assert {prompt: scores | {"iou": 0} for prompt, scores in again.tuned.items()} == {
+        prompt: scores | {"iou": 0} for prompt, scores in report["tuned"].items()
+    }
+    assert {len(again.interactive[model]["j_and_f"]) for model in ("untuned", "tuned")} == {2}
     untuned, tuned = (dict(model.named_parameters()) for model in run.models().values())
     changed = {name for name in untuned if not torch.equal(untuned[name], tuned[name])}
     assert {name.split(".")[0] for name in changed} >= {"memory_attention", "memory_encoder", "maskmem_tpos_enc"}

@@ -192,13 +192,15 @@ class ClipData(SegmentationData):
         max_val_frames: int | None = None,
     ) -> None:
         made = {id(images): images.as_clips() for images in splits.values()}  # validation may stand in for the test
-        clips = {split: made[id(images)] for split, images in splits.items()}
-        if others := [split for split, some in clips.items() if some is None]:
-            raise InputError(
-                f"task=video: data are images, not clips (split {others[0]}); use data=davis, data=toy_video, or "
-                "volumes (data=volume, data=npz)"
-            )
-        found: dict[Split, ImageSet] = {split: some for split, some in clips.items() if some is not None}
+        found: dict[Split, ImageSet] = {}
+        for split, images in splits.items():
+            clips = made[id(images)]
+            if clips is None:
+                raise InputError(
+                    f"task=video: data are images, not clips (split {split}); use data=davis, data=toy_video, or "
+                    "volumes (data=volume, data=npz)"
+                )
+            found[split] = clips
         super().__init__(found, preprocessing, loading, seed)
         self.choice = choice
         self.max_val_clips = max_val_clips

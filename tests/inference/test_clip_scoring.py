@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sam_train.data.loading.clip_dataset import HeldOutClips
-from sam_train.data.sources.clips import Clip, ClipSet
+from sam_train.data.sources.video.clips import Clip, ClipSet
 from sam_train.inference.clip_correcting import correct_clip
 from sam_train.inference.clip_prompts import prompt_object
 from sam_train.inference.clip_scoring import score_clip

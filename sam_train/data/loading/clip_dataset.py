@@ -15,7 +15,7 @@ from sam_train.data.loading.collate import to_batch
 from sam_train.data.loading.dataset import EpochIndex
 from sam_train.data.loading.seeds import generator_of, seed_of
 from sam_train.data.loading.transforms import resize_sample
-from sam_train.data.sources.clips import ClipSet
+from sam_train.data.sources.video.clips import ClipSet
 from sam_train.errors import InputError
 from sam_train.preprocessing import Preprocessing
 from sam_train.structures import Batch, Sample

@@ -20,7 +20,7 @@ from sam_train.data.loading.sampler import TrainBatches
 from sam_train.data.loading.share import Share
 from sam_train.data.loading.views import Views
 from sam_train.data.sources.base import DataSource, ImageSet, Split
-from sam_train.data.sources.clips import ClipSet
+from sam_train.data.sources.video.clips import ClipSet
 from sam_train.errors import InputError
 from sam_train.limits import check_limits
 from sam_train.machine import num_processors
@@ -197,8 +197,8 @@ class ClipData(SegmentationData):
             clips = made[id(images)]
             if clips is None:
                 raise InputError(
-                    f"task=video: data are images, not clips (split {split}); use data=davis, data=toy_video, or "
-                    "volumes (data=volume, data=npz)"
+                    f"task=video: data are images, not clips (split {split}); use data=davis, sav, coco_video or "
+                    "toy_video, or volumes (data=volume, data=npz)"
                 )
             found[split] = clips
         super().__init__(found, preprocessing, loading, seed)

@@ -15,7 +15,7 @@ from sam_train.errors import FileError, Problem
 from sam_train.structures import Sample
 
 if TYPE_CHECKING:
-    from sam_train.data.sources.clips import ClipSet
+    from sam_train.data.sources.video.clips import ClipSet
 
 Split = Literal["train", "val", "test"]
 

@@ -17,7 +17,7 @@ from sam_train.data.sources.base import Choose, ImageSet, VolumeSlice, all_objec
 from sam_train.data.sources.file_identity import file_fingerprint, file_identity
 from sam_train.data.sources.mask_pieces import count_numbers, number_pieces
 from sam_train.data.sources.packed_texts import PackedTexts
-from sam_train.data.sources.slice_clips import SliceClips
+from sam_train.data.sources.video.slices import SliceClips
 from sam_train.data.sources.volume.cases import Case
 from sam_train.data.sources.volume.opening import OpenVolumes
 from sam_train.errors import FileError, InputError, Problem

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sam_train.data.sources.base import ImageSet
-from sam_train.data.sources.clips import Clip, ClipSet, without_objects
+from sam_train.data.sources.video.clips import Clip, ClipSet, without_objects
 from sam_train.errors import Problem
 from sam_train.structures import Sample
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from sam_train.evaluation.object_pictures import ObjectScore
 from sam_train.evaluation.plots import draw_plots
 from sam_train.evaluation.report import Report
-from sam_train.files import write_text
+from sam_train.pages import write_page
 
 _FEW_GROUPS = 10  # below, the ends of a bootstrap interval are rough
 _LISTED = 12  # categories and groups, the worst first
@@ -69,12 +69,6 @@ class Page:
 
 def write_html(path: Path, report: Report, page: Page) -> None:
     """Write the report as one file that needs no other and no network, whole or not at all."""
-    from jinja2 import Environment, FileSystemLoader
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    template = environment.get_template("report.html.j2")
     content = {
         "report": report,
         "page": page,
@@ -86,7 +80,7 @@ def write_html(path: Path, report: Report, page: Page) -> None:
         "few_groups": 1 < report.num_groups < _FEW_GROUPS,
         "words": _words(report),
     }
-    write_text(path, template.render(content))
+    write_page(path, Path(__file__).with_name("report.html.j2"), content)
 
 
 def headline(report: Report) -> str:

@@ -70,6 +70,7 @@ LIMITS: Mapping[str, Mapping[str, Limit]] = {
         "min_score": SHARE,
         "image_size": either(whole(16), NOTHING),
     },
+    "data": {"on_error": one_of("stop", "skip")},
     "model": {"image_size": either(whole(16), NOTHING)},
     "tuning": {
         "encoder": one_of("frozen", "lora", "full"),

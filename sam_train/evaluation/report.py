@@ -50,6 +50,7 @@ class Report:
         volumes: Of each model, mean 3D scores over volumes.
         interactive: Of each model, ``j_and_f`` of clips after clicks on one frame, two frames, and so on; ``clicks`` on
             each of them.
+        skipped: Images that could not be read and are in no row, by split; ``skipped.jsonl`` names them.
         unit: What ``num_images`` counts: images or clips.
     """
 
@@ -76,6 +77,7 @@ class Report:
     forgetting: dict[str, Any] = field(default_factory=dict)
     volumes: dict[str, Any] = field(default_factory=dict)
     interactive: dict[str, Any] = field(default_factory=dict)
+    skipped: dict[str, int] = field(default_factory=dict)
     unit: str = "images"
 
     def save(self, path: Path) -> None:
@@ -140,6 +142,8 @@ class Report:
         if self.num_too_small:
             share = self.num_too_small / (self.num_too_small + self.num_objects)
             lines.append(f"{self.num_too_small} more ({share:.0%}) are smaller than loader.min_area and not scored")
+        if number := self.skipped.get(self.split):
+            lines.append(f"{number} more of the {self.unit} cannot be read and are left out: skipped.jsonl")
         if self.num_groups == 1:
             lines.append("all objects are of one group: how sure a change is cannot be said")
         elif self.num_groups:

@@ -20,6 +20,8 @@ from rich.console import Console
 from sam_train.data.loading.datamodule import ClipData, SegmentationData
 from sam_train.data.sources.base import ImageSet, Split
 from sam_train.data.sources.check import check_sources
+from sam_train.data.sources.skipping import begin_skipping, splits_of
+from sam_train.data.sources.splits import SPLITS
 from sam_train.errors import InputError
 from sam_train.metrics.base import find_metrics
 from sam_train.preprocessing import Preprocessing
@@ -86,7 +88,8 @@ def fit(
         if then is not None:
             require_same_base(then, record["base"], where)
         model = tuned_model(base, record["config"])
-        data = make_data(settings, model.preprocessing, {"train", "val", settings.evaluation.split}, trainer)
+        needed: set[Split] = {"train", "val", settings.evaluation.split}
+        data = make_data(settings, model.preprocessing, needed, folder, trainer, resume)
         record["images"] = known_images(data.splits) if trainer.is_global_zero else {}
         if then is not None:
             require_same_images(then["images"], record["images"], where)
@@ -112,17 +115,32 @@ def default_callbacks(folder: Path, shows_progress: bool = True, task: ClipTrain
 
 
 def make_data(
-    settings: Settings, preprocessing: Preprocessing, needed: set[Split], trainer: Trainer | None = None
+    settings: Settings,
+    preprocessing: Preprocessing,
+    needed: set[Split],
+    folder: Path,
+    trainer: Trainer | None = None,
+    resume: bool = False,
 ) -> SegmentationData:
     """Make the loaders for a model; the first process checks the data for all.
+
+    Args:
+        settings: Of the run.
+        preprocessing: Of the model.
+        needed: Splits that must have images.
+        folder: Of the run.
+        trainer: Of the run.
+        resume: Whether what the run has left out before stays so.
 
     Raises:
         InputError: If there is no such split as one that is needed, or something is wrong with the data.
     """
-    splits = settings.data.splits()
+    splits = splits_of(settings.data, folder)
     require_splits(splits, needed)
-    if settings.data.check and (trainer is None or trainer.is_global_zero):
-        check_sources({name: splits[name] for name in splits if name in needed})
+    if trainer is None or trainer.is_global_zero:
+        begin_skipping(splits, anew=() if resume else SPLITS)
+        if settings.data.check:
+            check_sources({name: splits[name] for name in splits if name in needed})
     if settings.task is None:
         return SegmentationData(splits, preprocessing, settings.loader, settings.seed)
     return clip_data(splits, preprocessing, settings.loader, settings.seed, settings.task)

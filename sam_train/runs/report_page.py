@@ -87,6 +87,11 @@ def _data_name(data: Mapping[str, Any]) -> str:
     return Path(str(root)).name if root else str(data.get("domain") or data["_target_"].rpartition(".")[2])
 
 
+def _counted(skipped: Mapping[str, int]) -> str:
+    """Say how many images of each split cannot be read."""
+    return ", ".join(f"{number} {name}" for name, number in skipped.items()) + " that cannot be read"
+
+
 def _facts(run: Run, report: Report) -> dict[str, str]:
     config, record = run.record["config"], run.record
     data = config["data"]
@@ -104,6 +109,7 @@ def _facts(run: Run, report: Report) -> dict[str, str]:
         "trained with": f"{', '.join(prompts)}; {drawn['corrections']} corrections",
         "steps": f"{steps:g}" if steps and math.isfinite(steps) else "-",
         "scored": f"{report.num_objects} objects of {report.num_images} {report.split} {report.unit}",
+        **({"left out": f"{_counted(report.skipped)}, as skipped.jsonl says"} if report.skipped else {}),
         "checkpoint": f"{run.checkpoint.name}, the best by {record['chosen_by']}"
         if record["chosen_by"]
         else "the last",

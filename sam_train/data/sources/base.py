@@ -59,10 +59,12 @@ class ImageSet(ABC):
     Attributes:
         ids: Per image, a name that is unique in the data source.
         categories: Names of all categories, in order; empty where objects have none.
+        loose_ends: Problems that belong to no image; :meth:`problems` returns them with those of the first.
     """
 
     ids: Sequence[str]
     categories: Sequence[str] = ()
+    loose_ends: Sequence[Problem] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -178,13 +180,20 @@ class DataSource(ABC):
 
     Attributes:
         check: Whether all files are read and checked before training.
+        on_error: What happens where a record cannot be read: ``stop``, or ``skip`` it and name it in a file.
         default_steps: Number of training steps where no setting gives one.
         default_objects: Number of objects of an image that train in one step, where no setting gives one.
     """
 
     check: bool = True
+    on_error: str = "stop"
     default_steps: ClassVar[int] = 1000
     default_objects: ClassVar[int] = 16
+
+    @property
+    def is_strict(self) -> bool:
+        """Whether a problem must be told as soon as it is found: no check will tell it with the others."""
+        return not self.check and self.on_error == "stop"
 
     @abstractmethod
     def splits(self) -> dict[Split, ImageSet]:

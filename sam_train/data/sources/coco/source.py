@@ -45,6 +45,7 @@ class CocoSource(DataSource):
             names the patient, slide or video that must not be in two splits.
         group_key: Key of the images' records that names the group instead.
         links: Whether links may lead out of ``root``, as into a store of git-annex or DVC.
+        on_error: What happens where a record cannot be read: ``stop``, or ``skip`` it and name it in a file.
         check: Whether all files are read and checked before training.
     """
 
@@ -61,6 +62,7 @@ class CocoSource(DataSource):
     group_pattern: str | None = None
     group_key: str | None = None
     links: bool = False
+    on_error: str = "stop"
     check: bool = True
 
     def splits(self) -> dict[Split, ImageSet]:
@@ -101,7 +103,7 @@ class CocoSource(DataSource):
     def _read(self, root: Path, json: str, files: ImageFiles) -> CocoImages:
         """Return all images of an annotation file that have objects."""
         index = read_index(root / json, self.categories, self.group_key)
-        if index.problems and not self.check:
+        if index.problems and self.is_strict:
             raise FileError(index.problems[0])
         rows = index.with_objects()
         if not len(rows):

@@ -40,6 +40,7 @@ class NpzSource(DataSource):
         split_seed: Another seed gives another split.
         group_pattern: Regular expression, searched in the file's name, that names the patient. None for the file, or
             for the scan where MedSAM's preprocessing wrote each slice of it as ``<scan>-<number>.npy``.
+        on_error: What happens where a record cannot be read: ``stop``, or ``skip`` it and name it in a file.
         check: Whether all files are read and checked before training.
     """
 
@@ -49,6 +50,7 @@ class NpzSource(DataSource):
     split: Sequence[float] = (0.7, 0.15, 0.15)
     split_seed: int = 0
     group_pattern: str | None = None
+    on_error: str = "stop"
     check: bool = True
 
     def splits(self) -> dict[Split, ImageSet]:
@@ -65,7 +67,7 @@ class NpzSource(DataSource):
         cases = _find(root)
         with ThreadPoolExecutor(min(num_processors(), 8)) as pool:
             scans = list(pool.map(_scan, cases))
-        if problem := next((scan.problem for scan in scans if scan.problem and not self.check), None):
+        if problem := next((scan.problem for scan in scans if scan.problem and self.is_strict), None):
             raise FileError(problem)
         tell_empty(cases, scans, root)
         names = [case.id for case in cases]

@@ -125,8 +125,9 @@ def _same(kind: Kind, values: list[Any]) -> list[GivenObject]:
 
 
 def _pictures(config: DictConfig) -> list[Picture]:
-    from sam_train.cli.build import data_source, import_own_sources
+    from sam_train.cli.build import data_source, import_own_sources, plain
     from sam_train.errors import InputError
+    from sam_train.runs.opening import as_in_training, image_tones
     from sam_train.runs.predict import list_pictures, pictures_of
 
     data = config.get("data")
@@ -135,9 +136,10 @@ def _pictures(config: DictConfig) -> list[Picture]:
             "images=: give a file or a folder, or a data source (data=folder data.root=...), and one of them"
         )
     if data is None:
-        return list_pictures(Path(config.images).expanduser())
+        tones = image_tones(config.checkpoint, plain(config)["window"])
+        return list_pictures(Path(config.images).expanduser(), tones)
     import_own_sources()
-    splits = data_source(data).splits()
+    splits = as_in_training(data_source(data), config.checkpoint).splits()
     if config.split not in splits:
         raise InputError(f"split={config.split}: the data have {', '.join(splits)}")
     return pictures_of(splits[config.split])

@@ -67,7 +67,7 @@ def fit(
         DivergenceError: If the loss stops being a number.
     """
     folder = Path(folder).expanduser()
-    settings = _resolved(settings)
+    settings = _resolved(replace(settings, data=settings.data.settled()))
     metrics = find_metrics(settings.evaluation.metrics, known_metrics(settings.task))
     shows_progress = settings.trainer.get("enable_progress_bar", True)
     given = default_callbacks(folder, shows_progress, settings.task) if callbacks is None else list(callbacks)

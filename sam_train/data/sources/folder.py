@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-from sam_train.data.sources.base import DataSource, ImageSet, Split
+from sam_train.data.sources.base import ImageSet, Split
 from sam_train.data.sources.folder_images import FolderImages
 from sam_train.data.sources.folder_masks import FolderMasks, Objects
 from sam_train.data.sources.groups import match_groups
 from sam_train.data.sources.index_files import has_lists, read_column, read_lists, read_split_column
 from sam_train.data.sources.pairing import Pair, find_pairs
+from sam_train.data.sources.pixel_source import PixelSource
 from sam_train.data.sources.splits import SPLITS, assign_splits, complete_splits, require_whole_groups
 from sam_train.errors import InputError
 
@@ -22,7 +23,7 @@ _SPLIT_WORDS = ("train", "training", "val", "valid", "validation", "dev", "test"
 
 
 @dataclass(frozen=True)
-class FolderSource(DataSource):
+class FolderSource(PixelSource):
     """Images and masks in folders, paired by name as :func:`.pairing.find_pairs` documents.
 
     Attributes:
@@ -84,6 +85,7 @@ class FolderSource(DataSource):
             raise InputError(f"data.ignore={self.ignore}: expected whole numbers in brackets, such as [255]")
         if (self.background or 0) in self.ignore:
             raise InputError(f"data.ignore={list(self.ignore)} names data.background={self.background or 0}, too")
+        tones = self.tones()
         root = Path(str(self.root)).expanduser().absolute()  # a folder's name may look like a number
         pairs, loose_ends = find_pairs(root, str(self.images), str(self.masks), self.links)
         groups = self._groups(root, pairs)
@@ -99,6 +101,7 @@ class FolderSource(DataSource):
                     masks=FolderMasks(self.objects, self.background, tuple(self.ignore)),
                     allow_empty=self.allow_empty,
                     loose_ends=tuple(loose_ends),
+                    tones=tones,
                 )
         return complete_splits(splits, str(root))
 

@@ -39,15 +39,16 @@ _PREMULTIPLIED, _ALPHAS = 1, (1, 2)
 _ORIENTATION = 274
 
 
-def read_tiff(path: Path, content: BinaryIO) -> Raster:
+def read_tiff(path: Path, content: BinaryIO, all_bits: bool = False) -> Raster:
     """Read the only page of a TIFF file; copies in lower resolution, as pyramids have, do not count.
 
     Args:
         path: Name of the file in messages.
         content: The open file.
+        all_bits: Whether all bands are wanted as they are stored, whatever they mean.
 
     Raises:
-        FileError: If there are several pages, or bands of which the file does not say what they mean.
+        FileError: If there are several pages, or else bands of which the file does not say what they mean.
         Exception: Whatever a decoder raises on damaged bytes.
     """
     import tifffile
@@ -55,7 +56,7 @@ def read_tiff(path: Path, content: BinaryIO) -> Raster:
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # damage is reported by FileError
     with tifffile.TiffFile(content) as file:
         page = _only_page(file, path)
-        mode, has_alpha, extra = _meaning(page, path)
+        mode, has_alpha, extra = _stored(page, path) if all_bits else _meaning(page, path)
         _refuse_huge(page, path)
         pixels = page.asarray(maxworkers=1)
         tag, colors = page.tags.get(_ORIENTATION), page.colormap
@@ -64,12 +65,12 @@ def read_tiff(path: Path, content: BinaryIO) -> Raster:
         pixels = np.moveaxis(pixels, 0, -1)
     if mode == "YCbCr" and page.compression in _JPEG:
         mode = "RGB"  # as it was decoded
-    high_bytes = pixels.dtype == np.uint16 and mode not in ("L", "P")
+    high_bytes = pixels.dtype == np.uint16 and mode not in ("L", "P") and not all_bits
     if high_bytes:
         pixels = (pixels >> 8).astype(np.uint8)
     if has_alpha and tuple(page.extrasamples)[:1] == (_PREMULTIPLIED,) and mode == "RGB" and pixels.dtype == np.uint8:
         pixels = np.array(Image.frombytes("RGBA", pixels.shape[1::-1], pixels.tobytes(), "raw", "RGBa"))
-    elif extra and not has_alpha:
+    elif extra and not has_alpha and not all_bits:
         pixels = pixels[..., :-extra]
     return Raster(
         np.ascontiguousarray(upright(pixels, orientation)),
@@ -95,6 +96,16 @@ def _only_page(file: TiffFile, path: Path) -> TiffPage:
     return full[0]
 
 
+def _stored(page: TiffPage, path: Path) -> tuple[Mode, bool, int]:
+    """Return the same where bands are wanted whatever they mean: colors if the file says so, else a band each."""
+    if page.dtype is None or page.dtype.kind not in "biuf":
+        found = f"holds {page.dtype or f'{page.bitspersample} bits'}, which are no numbers"
+        raise FileError(Problem("unclear bands", path, found, "save it with whole or floating-point numbers"))
+    mode, number = _MODES.get(page.photometric, ("L", 0))
+    extra, kinds = page.samplesperpixel - number, tuple(page.extrasamples)
+    return mode, extra == 1 and bool(kinds) and kinds[0] in _ALPHAS, max(extra, 0)
+
+
 def _meaning(page: TiffPage, path: Path) -> tuple[Mode, bool, int]:
     """Return what the channels mean, whether the last is transparency, and how many there are beside the colors'."""
     mode, number = _MODES.get(page.photometric, ("L", 0))
@@ -107,7 +118,7 @@ def _meaning(page: TiffPage, path: Path) -> tuple[Mode, bool, int]:
         dtype = page.dtype or f"{page.bitspersample} bits"
         called = getattr(page.photometric, "name", page.photometric)
         found = f"{bands} of {dtype}, 1 page, which the file calls {called}: what they show is unclear"
-        remedy = "save one band, or red, green and blue, as a file of its own"
+        remedy = "save one band, or red, green and blue, as a file of its own; or name bands: data.channels=[3,2,1]"
         raise FileError(Problem("unclear bands", path, found, remedy))
     return mode, has_alpha, extra
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from sam_train.data.sources.base import DataSource, ImageSet, Split
+from sam_train.data.sources.base import ImageSet, Split
 from sam_train.data.sources.coco.annotation_files import find_annotations
 from sam_train.data.sources.coco.image_names import ImageFiles, Place, leads_out
 from sam_train.data.sources.coco.images import CocoImages
 from sam_train.data.sources.coco.reading import read_index
 from sam_train.data.sources.groups import match_groups
 from sam_train.data.sources.packed_texts import PackedTexts
+from sam_train.data.sources.pixel_source import PixelSource
 from sam_train.data.sources.safe_walk import inside, walk_files
 from sam_train.data.sources.splits import SPLITS, assign_splits, complete_splits, require_whole_groups
 from sam_train.errors import FileError, InputError, Problem
@@ -24,7 +25,7 @@ _FRACTIONS = (0.7, 0.15, 0.15)
 
 
 @dataclass(frozen=True)
-class CocoSource(DataSource):
+class CocoSource(PixelSource):
     """Images and the instances of a COCO file, as COCO, LVIS, CVAT, Label Studio, LabelMe and Roboflow write it.
 
     Images without an object (that is no crowd, and of ``categories``) are left out, with a warning.
@@ -73,6 +74,7 @@ class CocoSource(DataSource):
             raise InputError(f"data.categories={self.categories}: expected names in brackets, as [{self.categories}]")
         if self.group_pattern is not None and self.group_key is not None:
             raise InputError("data.group_pattern and data.group_key both say what a group is; give one of them")
+        self.tones()
         root = Path(str(self.root)).expanduser().absolute()
         if not root.is_dir():
             raise InputError(f"data.root={root}: no such folder; it should hold images and a COCO file")
@@ -120,7 +122,8 @@ class CocoSource(DataSource):
         groups = [index.groups[row] for row in rows] if index.groups else ids
         if self.group_pattern is not None:
             groups = match_groups(self.group_pattern, ids)
-        return CocoImages(PackedTexts(ids), root, index, rows, PackedTexts(groups), faults, index.problems)
+        groups = PackedTexts(groups)
+        return CocoImages(PackedTexts(ids), root, index, rows, groups, faults, index.problems, self.tones())
 
 
 def _locate(name: str, place: Place, files: ImageFiles, json: Path) -> tuple[str, Problem | None]:
@@ -149,7 +152,7 @@ def _by_shares(images: CocoImages, fractions: Sequence[float], seed: int) -> dic
 def _part(images: CocoImages, rows: np.ndarray, loose_ends: Sequence[Problem]) -> CocoImages:
     ids = PackedTexts(images.ids[int(row)] for row in rows)
     groups = PackedTexts(images.groups[int(row)] for row in rows)
-    return CocoImages(ids, images.root, images.index, images.images[rows], groups, images.faults, loose_ends)
+    return replace(images, ids=ids, images=images.images[rows], groups=groups, loose_ends=loose_ends)
 
 
 def _by_file(found: Mapping[Split | None, CocoImages]) -> dict[Split, ImageSet]:

@@ -9,15 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Integer, UInt8
+from jaxtyping import Integer, Shaped, UInt8
 
-from sam_train.data.sources.base import DataSource, ImageSet, Split
+from sam_train.data.sources.base import ImageSet, Split
 from sam_train.data.sources.groups import match_groups
 from sam_train.data.sources.npz.arrays import read_array
+from sam_train.data.sources.pixel_source import PixelSource
 from sam_train.data.sources.safe_walk import walk_files
 from sam_train.data.sources.splits import complete_splits
+from sam_train.data.sources.tones import PERCENTILES, Tones, ends_of, stretched
 from sam_train.data.sources.volume.cases import Case
-from sam_train.data.sources.volume.intensity import PERCENTILES
 from sam_train.data.sources.volume.opening import OpenVolume, OpenVolumes, Reading
 from sam_train.data.sources.volume.slices import Scan, slices_of, split_slices, tell_empty
 from sam_train.errors import FileError, InputError, Problem
@@ -27,10 +28,11 @@ _OBJECTS = ("labels", "components")
 
 
 @dataclass(frozen=True)
-class NpzSource(DataSource):
+class NpzSource(PixelSource):
     """npz files with ``imgs``, ``gts`` and perhaps ``spacing``, or folders ``imgs`` and ``gts`` of npy files.
 
-    An image has rows and columns, and three channels last; or slices first. Slices without labels are left out.
+    An image has rows and columns, and three channels last; or slices first. Slices without labels are left out. Images
+    are taken as they are, in 8 bits, where no ``window``, ``percentiles`` or ``channels`` says how they become so.
 
     Attributes:
         root: The folder that holds all files; nothing outside it is read.
@@ -61,6 +63,7 @@ class NpzSource(DataSource):
             raise InputError(f"data.objects={self.objects}: expected one of {', '.join(_OBJECTS)}")
         if not isinstance(self.open_volumes, int) or self.open_volumes < 1:
             raise InputError(f"data.open_volumes={self.open_volumes}: expected a whole number, at least 1")
+        tones = self.tones()
         root = Path(str(self.root)).expanduser().absolute()
         cases = _find(root)
         with ThreadPoolExecutor(min(num_processors(), 8)) as pool:
@@ -70,7 +73,7 @@ class NpzSource(DataSource):
         tell_empty(cases, scans, root)
         names = [case.id for case in cases]
         groups = match_groups(self.group_pattern, names) if self.group_pattern else [_scan_name(case) for case in cases]
-        reading = Reading("slice", None, (0, 255), PERCENTILES, (), False, {}, None)
+        reading = Reading("slice", tones, (0, 255), False, {}, None)
         categories = sorted({name for scan in scans for name in scan.names}, key=int)
         volumes = OpenArrays(cases, reading, self.open_volumes)
         images = slices_of(cases, scans, volumes, groups, self.objects, categories)
@@ -87,7 +90,8 @@ class OpenArrays(OpenVolumes):
             FileError: If they are damaged, not prepared, or do not fit each other.
         """
         labels = _labels(case)
-        image = _image(case)
+        tones = self.reading.tones
+        image = _image(case) if tones == Tones() else _by_rule(case, labels.shape, tones)
         if image.shape[:3] != labels.shape:
             found = f"imgs of {image.shape}, but gts of {labels.shape} (slices, height, width)"
             raise FileError(Problem("size mismatch", case.labels[0], found, "prepare both anew, from one scan"))
@@ -99,6 +103,11 @@ class OpenArrays(OpenVolumes):
             spacing = through, down, across
         numbers = np.unique(labels).tolist()
         return OpenVolume(image, labels[None], {number: str(number) for number in numbers if number}, spacing)
+
+    def numbers(self, case: Case) -> list[Shaped[np.ndarray, "n"]]:
+        """See :meth:`OpenVolumes.numbers`; zeros count as well."""
+        shown = _stored(case, _labels(case).shape, self.reading.tones)
+        return [group.ravel() for group in self.reading.tones.groups(shown)]
 
 
 def _scan_name(case: Case) -> str:
@@ -155,9 +164,7 @@ def _labels(case: Case) -> Integer[np.ndarray, "n h w"]:
 
 def _image(case: Case) -> UInt8[np.ndarray, "n h w"] | UInt8[np.ndarray, "n h w 3"]:
     """Return slices in 8 bits: as they are, or times 255 where they lie between 0 and 1, as MedSAM's npy files do."""
-    path, found = case.image[0], _array(case, "imgs")
-    if found.dtype.kind not in "biuf" or not found.size or not np.isfinite(found).all():
-        raise FileError(Problem("no image", path, f"imgs are {found.dtype} of {found.shape}", "write finite numbers"))
+    path, found = case.image[0], _numbers(case)
     if found.ndim == 2 or (found.ndim == 3 and found.shape[-1] == 3):
         found = found[None]
     if found.ndim not in (3, 4) or (found.ndim == 4 and found.shape[-1] != 3):
@@ -169,3 +176,41 @@ def _image(case: Case) -> UInt8[np.ndarray, "n h w"] | UInt8[np.ndarray, "n h w 
         raise FileError(Problem("not prepared", path, what, "bring them to 8 bits, or use data=volume on the scans"))
     scale = 255 if found.dtype.kind == "f" and high <= 1 else 1
     return np.array(np.rint(found * scale) if found.dtype.kind == "f" else found, np.uint8, order="C")
+
+
+def _numbers(case: Case) -> Shaped[np.ndarray, "*shape"]:
+    found = _array(case, "imgs")
+    if found.dtype.kind not in "biuf" or not found.size or not np.isfinite(found).all():
+        what = f"imgs are {found.dtype} of {found.shape}"
+        raise FileError(Problem("no image", case.image[0], what, "write finite numbers"))
+    return found
+
+
+def _stored(case: Case, size: tuple[int, ...], tones: Tones) -> Shaped[np.ndarray, "n h w c"]:
+    """Return the bands that are shown, as they are stored; bands come after the axes that labels of this size have."""
+    found = _numbers(case)
+    found = found[None] if found.shape[:3] != size else found
+    found = found[..., None] if found.ndim == 3 else found
+    if found.shape[:3] != size or found.ndim != 4:
+        sizes = f"imgs of {found.shape}, but gts of {size}"
+        raise FileError(Problem("size mismatch", case.image[0], sizes, "prepare both anew, from one scan"))
+    return tones.chosen(found, case.image[0])
+
+
+def _by_rule(
+    case: Case, size: tuple[int, ...], tones: Tones
+) -> UInt8[np.ndarray, "n h w"] | UInt8[np.ndarray, "n h w 3"]:
+    shown = _stored(case, size, tones)
+    if shown.dtype == np.uint8 and not tones.windows and tones.percentiles is None:
+        result = np.ascontiguousarray(shown)
+    else:
+        ends = [tones.window(number) for number in range(3)]
+        groups = zip(tones.groups(shown), ends, strict=False)
+        parts = [stretched(one, end or ends_of(one, tones.percentiles or PERCENTILES)) for one, end in groups]
+        result = np.concatenate(parts, axis=-1)
+    if result.shape[-1] == 1:
+        return result[..., 0]
+    if result.shape[-1] != 3:
+        found = f"{result.shape[-1]} bands, and nothing says what they show"
+        raise FileError(Problem("unclear bands", case.image[0], found, "say which to show: data.channels=[3,2,1]"))
+    return result

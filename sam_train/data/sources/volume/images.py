@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Int, Integer, UInt8
+from jaxtyping import Int, Integer, Shaped, UInt8
 from torch import Tensor
 
 from sam_train.data.sources.base import Choose, ImageSet, VolumeSlice, all_objects
@@ -88,14 +88,7 @@ class VolumeImages(ImageSet):
         """See :meth:`ImageSet.fingerprint`: files, and the settings that pixels depend on."""
         case = self.volumes.cases[int(self.case[index])]
         reading = self.volumes.reading
-        shown = (
-            reading.axis,
-            reading.window,
-            reading.ct_window,
-            reading.percentiles,
-            reading.channels,
-            reading.neighbors,
-        )
+        shown = (reading.axis, reading.tones, reading.ct_window, reading.neighbors)
         return f"{_fingerprint(case)} {self.place[index]} {shown}"
 
     def identity(self, index: int) -> str:
@@ -115,6 +108,16 @@ class VolumeImages(ImageSet):
         except FileError as error:
             return [error.problem]
         return []
+
+    def places(self) -> Sequence[int]:
+        """See :class:`StoredNumbers`: a slice of each volume."""
+        return np.unique(self.case, return_index=True)[1].tolist()
+
+    def numbers(self, index: int) -> list[Shaped[np.ndarray, "n"]]:
+        """See :class:`StoredNumbers`: of the slice's whole volume."""
+        case = int(self.case[index])
+        self._require(case)
+        return self.volumes.numbers(self.volumes.cases[case])
 
     def shuffled(self, generator: torch.Generator) -> Int[Tensor, "n"]:
         """See :meth:`ImageSet.shuffled`: as many volumes at once as stay open, their slices mixed, then the next."""

@@ -33,7 +33,7 @@ _MODES: dict[str, Mode] = {
 _ORIENTATION = 0x0112
 
 
-def decode(path: Path, content: bytes | None = None, all_bits: bool = False) -> Raster:
+def decode(path: Path, content: bytes | None = None, all_bits: bool = False, page: int | None = None) -> Raster:
     """Read the pixels of an image or a mask, whatever its suffix says.
 
     Args:
@@ -41,6 +41,7 @@ def decode(path: Path, content: bytes | None = None, all_bits: bool = False) -> 
         content: Its bytes, where they are known and the path is but their name in messages.
         all_bits: Whether all bands are wanted as they are stored, be it unclear what they mean; otherwise the high
             bytes of colors of 16 bits are.
+        page: Number of the page of a TIFF file, from 0; None for the only one.
 
     Raises:
         FileError: If there is no such file, or if it is empty, damaged or too large, or has several pages.
@@ -53,7 +54,7 @@ def decode(path: Path, content: bytes | None = None, all_bits: bool = False) -> 
         with path.open("rb") if content is None else BytesIO(content) as file:
             is_tiff = file.read(4) in tiff_files.MAGIC
             file.seek(0)
-            return tiff_files.read_tiff(path, file, all_bits) if is_tiff else _read(file, path, all_bits)
+            return tiff_files.read_tiff(path, file, all_bits, page) if is_tiff else _read(file, path, all_bits)
     except FileError:
         raise
     except Image.DecompressionBombError as error:

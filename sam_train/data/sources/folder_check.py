@@ -32,7 +32,7 @@ def check_pair(pair: Pair, masks: FolderMasks, allow_empty: bool, tones: Tones =
         return
     raster, image = None, None
     try:
-        raster = decode(pair.image, all_bits=tones != PLAIN)
+        raster = decode(pair.image, None, tones != PLAIN, pair.page)
         image = to_rgb(raster, pair.image, tones)
     except FileError as error:
         yield error.problem

@@ -48,16 +48,22 @@ class FolderImages(ImageSet):
         pair = self.pairs[index]
         if pair.problem:
             raise FileError(pair.problem)
-        image = read_image(pair.image, tones=self.tones) if with_image else None
+        image = read_image(pair.image, tones=self.tones, page=pair.page) if with_image else None
         found = self.masks.read(pair, image, choose)
         if found is None:
-            size = image.shape[1:] if image is not None else read_image(pair.image, tones=self.tones).shape[1:]
+            seen = image if image is not None else read_image(pair.image, tones=self.tones, page=pair.page)
+            size = seen.shape[1:]
             found = PairMasks(pack_masks((), (size[0], size[1]), largest=len(pair.masks)), None)
-        packed, ignored = found
+        packed, ignored, category = found
         if image is None:
             image = packed.labels.new_empty(0, *packed.labels.shape[1:], dtype=torch.uint8)
         ignore = None if ignored is None else torch.from_numpy(ignored)
-        return Sample(self.ids[index], image, *packed, ignore=ignore, group=self.groups[index])
+        return Sample(self.ids[index], image, *packed, ignore=ignore, category=category, group=self.groups[index])
+
+    @property
+    def categories(self) -> Sequence[str]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Names of the colors of masks."""
+        return self.masks.colors.names if self.masks.colors else ()
 
     def group(self, index: int) -> str:
         """See :meth:`ImageSet.group`."""
@@ -65,11 +71,13 @@ class FolderImages(ImageSet):
 
     def fingerprint(self, index: int) -> str:
         """See :meth:`ImageSet.fingerprint`: the file's place, size and time of change, and the rule of its tones."""
-        return named_with(file_fingerprint(self.pairs[index].image), self.tones)
+        pair = self.pairs[index]
+        return named_with(pair.of_page(file_fingerprint(pair.image)), self.tones)
 
     def identity(self, index: int) -> str:
         """See :meth:`ImageSet.identity`: the file's size and contents, of a large one its ends and parts between."""
-        return file_identity(self.pairs[index].image)
+        pair = self.pairs[index]
+        return pair.of_page(file_identity(pair.image))
 
     def problems(self, index: int) -> list[Problem]:
         """See :meth:`ImageSet.problems`; every file of the image is read once."""
@@ -82,4 +90,4 @@ class FolderImages(ImageSet):
 
     def numbers(self, index: int) -> list[Shaped[np.ndarray, "n"]]:
         """See :class:`StoredNumbers`."""
-        return stored_numbers(self.pairs[index].image, None, self.tones)
+        return stored_numbers(self.pairs[index].image, None, self.tones, self.pairs[index].page)

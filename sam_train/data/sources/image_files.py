@@ -30,19 +30,22 @@ PLAIN = Tones()
 _DARK = 32  # colors of 16 bits whose high bytes stay below hold 13 bits at most, and would be nearly black
 
 
-def read_image(path: Path, content: bytes | None = None, tones: Tones = PLAIN) -> UInt8[Tensor, "3 h w"]:
+def read_image(
+    path: Path, content: bytes | None = None, tones: Tones = PLAIN, page: int | None = None
+) -> UInt8[Tensor, "3 h w"]:
     """Read an image of any supported kind as 8-bit red, green, blue, in channels-last memory.
 
     Args:
         path: The file.
         content: Its bytes, where they are known and the path is but their name in messages.
         tones: How its numbers become 8 bits.
+        page: Number of the page of a TIFF file, from 0; None for the only one.
 
     Raises:
         FileError: If the file is no image, is damaged or has several pages or bands of unclear meaning, or if its
             colors have 16 bits of which the higher ones are not used.
     """
-    return to_rgb(decode(path, content, all_bits=tones != PLAIN), path, tones)
+    return to_rgb(decode(path, content, tones != PLAIN, page), path, tones)
 
 
 def to_rgb(raster: Raster, path: Path, tones: Tones = PLAIN) -> UInt8[Tensor, "3 h w"]:
@@ -57,13 +60,15 @@ def to_rgb(raster: Raster, path: Path, tones: Tones = PLAIN) -> UInt8[Tensor, "3
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
-def stored_numbers(path: Path, content: bytes | None, tones: Tones) -> list[Shaped[np.ndarray, "n"]]:
+def stored_numbers(
+    path: Path, content: bytes | None, tones: Tones, page: int | None = None
+) -> list[Shaped[np.ndarray, "n"]]:
     """Return the finite numbers of an image, of each group of bands that a rule stretches together.
 
     Raises:
         FileError: See :func:`read_image`.
     """
-    groups = tones.groups(_shown(decode(path, content, all_bits=True), path, tones))
+    groups = tones.groups(_shown(decode(path, content, True, page), path, tones))
     return [group[np.isfinite(group)] if group.dtype.kind == "f" else group.ravel() for group in groups]
 
 

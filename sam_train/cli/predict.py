@@ -11,8 +11,8 @@ from omegaconf import DictConfig
 from sam_train.cli.compose import run
 
 if TYPE_CHECKING:
+    from sam_train.data.sources.prompt_files import GivenObject, Kind
     from sam_train.inference.finder import Finder
-    from sam_train.inference.prompt_files import GivenObject, Kind
     from sam_train.runs.predict import Picture, Wanted
 
 
@@ -87,8 +87,8 @@ def _opener(config: DictConfig) -> Callable[[], Finder]:
 
 def _wanted(config: DictConfig) -> Wanted:
     from sam_train.cli.build import plain
+    from sam_train.data.sources.prompt_files import PromptFile
     from sam_train.errors import InputError
-    from sam_train.inference.prompt_files import PromptFile
     from sam_train.runs.predict import Wanted
 
     values = plain(config)
@@ -108,8 +108,8 @@ def _wanted(config: DictConfig) -> Wanted:
 
 def _same(kind: Kind, values: list[Any]) -> list[GivenObject]:
     """Return what was typed, for every image."""
+    from sam_train.data.sources.prompt_files import GivenObject, check_given
     from sam_train.errors import InputError
-    from sam_train.inference.prompt_files import GivenObject, check_given
 
     width = 4 if kind == "boxes" else 2
     try:

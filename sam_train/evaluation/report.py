@@ -49,6 +49,7 @@ class Report:
         forgetting: Scores of both models on other, general data, as ``untuned``, ``tuned``, ``num_objects``.
         volumes: Of each model, mean 3D scores over volumes.
         unit: What ``num_images`` counts: images or clips.
+        prompted: By kind of prompt, how many objects could be prompted this way.
     """
 
     untuned: Scores
@@ -74,6 +75,7 @@ class Report:
     forgetting: dict[str, Any] = field(default_factory=dict)
     volumes: dict[str, Any] = field(default_factory=dict)
     unit: str = "images"
+    prompted: dict[str, int] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
         """Write the report as JSON, whole or not at all."""
@@ -137,6 +139,9 @@ class Report:
         if self.num_too_small:
             share = self.num_too_small / (self.num_too_small + self.num_objects)
             lines.append(f"{self.num_too_small} more ({share:.0%}) are smaller than loader.min_area and not scored")
+        for prompt, number in self.prompted.items():
+            if number < self.num_objects:
+                lines.append(f"{prompt}: scores of the {number} objects that have {self.prompts[prompt]}")
         if self.num_groups == 1:
             lines.append("all objects are of one group: how sure a change is cannot be said")
         elif self.num_groups:

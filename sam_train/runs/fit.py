@@ -23,6 +23,7 @@ from sam_train.data.sources.check import check_sources
 from sam_train.errors import InputError
 from sam_train.metrics.base import find_metrics
 from sam_train.preprocessing import Preprocessing
+from sam_train.runs.given_prompts import tell_given
 from sam_train.runs.known_images import known_images
 from sam_train.runs.micro_batch import MicroBatchFinder
 from sam_train.runs.record import VERSION, describe, versions
@@ -94,6 +95,8 @@ def fit(
         keep_base = settings.model.source() == "random"
         task = make_task(settings, model, record, keep_base, metrics)
         if trainer.is_global_zero:
+            if settings.prompts.given and settings.task is None:
+                _tell(tell_given(data.splits["train"]))
             Console().print(trained_table(model))
             _tell_data(data)
         if then is None:
@@ -193,6 +196,11 @@ def _begun(folder: Path, record: dict[str, Any], where: str) -> Mapping[str, Any
     return then
 
 
+def _tell(text: str) -> None:
+    Console(soft_wrap=True, highlight=False).print(text, markup=False)
+    log.info(text)
+
+
 def _tell_data(data: SegmentationData) -> None:
     """Say how many images there are for what, and if training validates some of them only."""
     if isinstance(data, ClipData):
@@ -203,8 +211,7 @@ def _tell_data(data: SegmentationData) -> None:
     limit = data.loading.max_val_images
     some = f"; of val {limit} during training (loader.max_val_images)" if (limit or math.inf) < numbers["val"] else ""
     text = f"images: {', '.join(f'{number} {split}' for split, number in numbers.items())}{some}"
-    Console(highlight=False).print(text, markup=False)
-    log.info(text)
+    _tell(text)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from torch import Tensor
 from sam_train.data.sources.base import ImageSet, no_objects
 from sam_train.data.sources.decoding import SUFFIXES
 from sam_train.data.sources.image_files import PLAIN, read_image
+from sam_train.data.sources.prompt_files import GivenObject, PromptFile
 from sam_train.data.sources.safe_walk import walk_files
 from sam_train.data.sources.tones import Tones
 from sam_train.errors import InputError
@@ -28,7 +29,6 @@ from sam_train.inference.finder import Finder
 from sam_train.inference.georeference import read_georeference
 from sam_train.inference.instances import Instances
 from sam_train.inference.mask_files import coco_annotations, write_coco, write_geojson, write_labels, write_overlay
-from sam_train.inference.prompt_files import GivenObject, PromptFile
 from sam_train.inference.volumes import View, Volume
 
 FORMATS = ("overlays", "labels", "polygons")

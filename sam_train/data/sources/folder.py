@@ -12,6 +12,7 @@ from sam_train.data.sources.base import ImageSet, Split
 from sam_train.data.sources.color_tables import read_colors
 from sam_train.data.sources.folder_images import FolderImages
 from sam_train.data.sources.folder_masks import FolderMasks, Objects
+from sam_train.data.sources.given import read_given
 from sam_train.data.sources.groups import match_groups
 from sam_train.data.sources.index_files import has_lists, read_column, read_lists, read_split_column
 from sam_train.data.sources.pairing import Pair, find_pairs, pages_of
@@ -50,6 +51,8 @@ class FolderSource(PixelSource):
         mask_end: Likewise of masks, such as ``_gtFine_color``.
         allow_empty: Whether a mask without objects means that the image has none. Such an image gives no prompts and
             no score. If false, :func:`sam_train.data.sources.check.check_sources` reports it.
+        boxes: File of boxes below ``root``, as of a detector, which ``prompts=given`` gives (:mod:`.prompt_files`).
+        points: Likewise of points.
         links: Whether links may lead out of ``root``, as into a store of git-annex or DVC.
         split: Shares of train, val and test, where there are no split folders, no ``split_column`` and no
             ``train.txt``, ``val.txt`` or ``test.txt`` in ``lists`` (images in none of these lists are left out).
@@ -73,6 +76,8 @@ class FolderSource(PixelSource):
     image_end: str = ""
     mask_end: str = ""
     allow_empty: bool = False
+    boxes: str | None = None
+    points: str | None = None
     links: bool = False
     split: Sequence[float] = _FRACTIONS
     split_seed: int = 0
@@ -104,6 +109,8 @@ class FolderSource(PixelSource):
         pairs, loose_ends = find_pairs(root, str(self.images), str(self.masks), self.links, *ends)
         if self.pages:
             pairs = [page for pair in pairs for page in pages_of(pair)]
+        given = read_given(root, self.boxes, self.points)
+        given.require_known([pair.file_name for pair in pairs], len(pairs))
         groups = self._groups(root, pairs)
         assigned = self._assigned(root, pairs, groups)
         require_whole_groups([str(pair.image) for pair in pairs], groups, assigned)
@@ -118,6 +125,7 @@ class FolderSource(PixelSource):
                     allow_empty=self.allow_empty,
                     loose_ends=tuple(loose_ends),
                     tones=tones,
+                    given=given,
                 )
         return complete_splits(splits, str(root))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from sam_train.data.sources.base import Choose, ImageSet, all_objects
 from sam_train.data.sources.file_identity import file_fingerprint, file_identity
 from sam_train.data.sources.folder_check import check_pair
 from sam_train.data.sources.folder_masks import FolderMasks, PairMasks
+from sam_train.data.sources.given import GivenPrompts
 from sam_train.data.sources.image_files import PLAIN, named_with, read_image, stored_numbers
 from sam_train.data.sources.pairing import Pair
 from sam_train.data.sources.tones import Tones
@@ -33,6 +34,7 @@ class FolderImages(ImageSet):
         allow_empty: Whether a mask may be without objects; only :meth:`problems` asks.
         loose_ends: Problems of the folder that belong to no image; returned with those of the first.
         tones: How stored numbers become 8 bits.
+        given: Boxes and points of files.
     """
 
     ids: Sequence[str]
@@ -42,6 +44,7 @@ class FolderImages(ImageSet):
     allow_empty: bool = False
     loose_ends: Sequence[Problem] = ()
     tones: Tones = PLAIN
+    given: GivenPrompts = field(default_factory=GivenPrompts)
 
     def read(self, index: int, choose: Choose = all_objects, with_image: bool = True) -> Sample:
         """See :meth:`ImageSet.read` and :meth:`FolderMasks.read`."""
@@ -58,7 +61,8 @@ class FolderImages(ImageSet):
         if image is None:
             image = packed.labels.new_empty(0, *packed.labels.shape[1:], dtype=torch.uint8)
         ignore = None if ignored is None else torch.from_numpy(ignored)
-        return Sample(self.ids[index], image, *packed, ignore=ignore, category=category, group=self.groups[index])
+        sample = Sample(self.ids[index], image, *packed, ignore=ignore, category=category, group=self.groups[index])
+        return self.given.add(sample, pair.file_name)
 
     @property
     def categories(self) -> Sequence[str]:  # pyright: ignore[reportIncompatibleVariableOverride]

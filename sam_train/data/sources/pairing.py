@@ -42,6 +42,11 @@ class Pair:
         """Return the stem, after the split's name where splits may use a stem twice, and before the page's number."""
         return self.of_page(f"{self.split}/{self.stem}" if self.split else self.stem, "/page_")
 
+    @property
+    def file_name(self) -> str:
+        """Return the image's path below its images folder."""
+        return f"{self.stem}{self.image.suffix}"
+
     def of_page(self, text: str, before: str = " page ") -> str:
         """Return a text of the file as one of the page."""
         return text if self.page is None else f"{text}{before}{self.page:04}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +16,15 @@ from sam_train.data.sources.coco.index import CocoIndex
 from sam_train.data.sources.coco.outlines import OutlineError
 from sam_train.data.sources.doubts import Notice
 from sam_train.data.sources.file_identity import file_fingerprint, file_identity
+from sam_train.data.sources.given import GivenPrompts, to_prompts
 from sam_train.data.sources.image_files import PLAIN, named_with, read_image, stored_numbers
 from sam_train.data.sources.tones import Tones
 from sam_train.errors import FileError, Problem
 from sam_train.label_planes import pack_masks
 from sam_train.structures import Sample
+
+GIVEN = ("boxes", "keypoints", "both")
+"""Which prompts of the annotations are given."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,8 @@ class CocoImages(ImageSet):
         faults: Why an image cannot be used, by its index in the annotation file.
         loose_ends: Problems that belong to no image; returned with those of the first.
         tones: How stored numbers become 8 bits.
+        given: Which prompts of the annotations are given: one of :data:`GIVEN`.
+        files: Boxes and points of files, which take their place.
     """
 
     ids: Sequence[str]
@@ -46,6 +52,8 @@ class CocoImages(ImageSet):
     faults: dict[int, Problem]
     loose_ends: Sequence[Problem] = ()
     tones: Tones = PLAIN
+    given: str = "boxes"
+    files: GivenPrompts = field(default_factory=GivenPrompts)
 
     @property
     def categories(self) -> Sequence[str]:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -72,14 +80,24 @@ class CocoImages(ImageSet):
             image = torch.empty(0, *size, dtype=torch.uint8)
         categories = tuple(coco.categories[coco.category[row]] for row in kept) if coco.categories else None
         crowd = torch.from_numpy(coco.crowd[kept])
-        return Sample(
+        sample = Sample(
             self.ids[index],
             image,
             *packed,
             category=categories,
             crowd=crowd if crowd.any() else None,
+            prompts=to_prompts([coco.given(row, self.given) for row in kept]),
             group=self.groups[index],
         )
+        return self.files.add(sample, *self._names(index))
+
+    def file_names(self) -> list[str]:
+        """Return what the images may be called in files of prompts."""
+        return [name for index in range(len(self.ids)) for name in (self.ids[index], *self._names(index))]
+
+    def _names(self, index: int) -> tuple[str, str]:
+        image = int(self.images[index])
+        return self.index.image_id[image], self.index.names[image]
 
     def group(self, index: int) -> str:
         """See :meth:`ImageSet.group`."""

@@ -12,8 +12,9 @@ import numpy as np
 from sam_train.data.sources.base import ImageSet, Split
 from sam_train.data.sources.coco.annotation_files import find_annotations
 from sam_train.data.sources.coco.image_names import ImageFiles, Place, leads_out
-from sam_train.data.sources.coco.images import CocoImages
+from sam_train.data.sources.coco.images import GIVEN, CocoImages
 from sam_train.data.sources.coco.reading import read_index
+from sam_train.data.sources.given import GivenPrompts, read_given
 from sam_train.data.sources.groups import match_groups
 from sam_train.data.sources.packed_texts import PackedTexts
 from sam_train.data.sources.pixel_source import PixelSource
@@ -45,6 +46,10 @@ class CocoSource(PixelSource):
         group_pattern: Regular expression, searched in the image's file name. Its first group, or else the whole match,
             names the patient, slide or video that must not be in two splits.
         group_key: Key of the images' records that names the group instead.
+        given: What ``prompts=given`` gives: the annotations' ``boxes``, the visible ``keypoints``, or ``both``.
+        boxes: File below ``root`` of boxes instead, as of a detector: COCO's results, or csv or json
+            (:mod:`.prompt_files`). Each object takes the one that overlaps it most.
+        points: Likewise of points.
         links: Whether links may lead out of ``root``, as into a store of git-annex or DVC.
         check: Whether all files are read and checked before training.
     """
@@ -61,6 +66,9 @@ class CocoSource(PixelSource):
     split_seed: int = 0
     group_pattern: str | None = None
     group_key: str | None = None
+    given: str = "boxes"
+    boxes: str | None = None
+    points: str | None = None
     links: bool = False
     check: bool = True
 
@@ -75,6 +83,8 @@ class CocoSource(PixelSource):
         if self.group_pattern is not None and self.group_key is not None:
             raise InputError("data.group_pattern and data.group_key both say what a group is; give one of them")
         self.tones()
+        if self.given not in GIVEN:
+            raise InputError(f"data.given={self.given}: expected one of {', '.join(GIVEN)}")
         root = Path(str(self.root)).expanduser().absolute()
         if not root.is_dir():
             raise InputError(f"data.root={root}: no such folder; it should hold images and a COCO file")
@@ -83,7 +93,10 @@ class CocoSource(PixelSource):
         jsons = self._given(root) or find_annotations(root, names)
         if len(jsons) > 1 and tuple(self.split) != _FRACTIONS:
             raise InputError(f"{root}: {', '.join(jsons.values())} and data.split both say how to split; leave one")
-        found: dict[Split | None, CocoImages] = {split: self._read(root, jsons[split], files) for split in jsons}
+        given = read_given(root, self.boxes, self.points)
+        found: dict[Split | None, CocoImages] = {split: self._read(root, jsons[split], files, given) for split in jsons}
+        names = [name for images in found.values() for name in images.file_names()]
+        given.require_known(names, sum(map(len, found.values())))
         splits = _by_shares(found[None], self.split, self.split_seed) if None in found else _by_file(found)
         return complete_splits(splits, str(root))
 
@@ -100,7 +113,7 @@ class CocoSource(PixelSource):
                 raise InputError(f"{setting}={name}: no such file in {root}")
         return given
 
-    def _read(self, root: Path, json: str, files: ImageFiles) -> CocoImages:
+    def _read(self, root: Path, json: str, files: ImageFiles, given: GivenPrompts) -> CocoImages:
         """Return all images of an annotation file that have objects."""
         index = read_index(root / json, self.categories, self.group_key)
         if index.problems and not self.check:
@@ -123,7 +136,8 @@ class CocoSource(PixelSource):
         if self.group_pattern is not None:
             groups = match_groups(self.group_pattern, ids)
         groups = PackedTexts(groups)
-        return CocoImages(PackedTexts(ids), root, index, rows, groups, faults, index.problems, self.tones())
+        own = self.tones(), self.given, given
+        return CocoImages(PackedTexts(ids), root, index, rows, groups, faults, index.problems, *own)
 
 
 def _locate(name: str, place: Place, files: ImageFiles, json: Path) -> tuple[str, Problem | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -15,11 +15,13 @@ from torch import Tensor
 
 from sam_train.data.sources.base import Choose, ImageSet, VolumeSlice, all_objects
 from sam_train.data.sources.file_identity import file_fingerprint, file_identity
+from sam_train.data.sources.given import boxes_of, to_prompts
 from sam_train.data.sources.mask_pieces import count_numbers, number_pieces
+from sam_train.data.sources.prompt_files import GivenObject
 from sam_train.data.sources.volume.cases import Case
-from sam_train.data.sources.volume.opening import OpenVolumes
+from sam_train.data.sources.volume.opening import OpenVolume, OpenVolumes
 from sam_train.errors import FileError, Problem
-from sam_train.structures import Sample
+from sam_train.structures import Prompts, Sample
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class VolumeImages(ImageSet):
         chosen = choose(torch.tensor([one.area / planes[0].size for one in objects], dtype=torch.float32)).tolist()
         kept = [objects[one] for one in chosen]
         image = self._image(volume.image, place) if with_image else torch.empty(0, *planes.shape[1:], dtype=torch.uint8)
-        return Sample(
+        sample = Sample(
             id=self.ids[index],
             image=image,
             labels=torch.from_numpy(planes),
@@ -69,6 +71,15 @@ class VolumeImages(ImageSet):
             group=self.group(index),
             spacing=None if volume.spacing is None else volume.spacing[1:],
         )
+        return replace(sample, prompts=self._given(sample, volume, place)) if volume.boxes else sample
+
+    def _given(self, sample: Sample, volume: OpenVolume, place: int) -> Prompts | None:
+        """Return the boxes that came with a volume: of each label, or else those that overlap objects most."""
+        found = None if self.by_component else volume.given(place, sample.category or ())
+        if found is None:
+            there = [box for box, first, last in volume.boxes if first <= place <= last]
+            found = boxes_of(sample, there, ends_inside=True)
+        return to_prompts([one or GivenObject() for one in found])
 
     def group(self, index: int) -> str:
         """See :meth:`ImageSet.group`: the patient, or the volume where nothing says the patient."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Integer, Shaped, UInt8
 
+from sam_train.data.sources.prompt_files import GivenObject
 from sam_train.data.sources.tones import Tones, Window
 from sam_train.data.sources.volume.cases import Case
 from sam_train.data.sources.volume.dicom import Series, order_slices, read_headers, read_series
@@ -72,12 +73,22 @@ class OpenVolume:
         names: Names of the numbers that count.
         spacing: Distance in mm from slice to slice, from row to row and from column to column; None where it
             is unknown.
+        boxes: Boxes that came with the volume, each with the first and the last slice that it is in.
     """
 
     image: UInt8[np.ndarray, "n h w"] | UInt8[np.ndarray, "n h w 3"]
     planes: Integer[np.ndarray, "L n h w"]
     names: Mapping[int, str]
     spacing: tuple[float, float, float] | None
+    boxes: Sequence[tuple[GivenObject, int, int]] = ()
+
+    def given(self, place: int, names: Sequence[str]) -> list[GivenObject | None] | None:
+        """Return the boxes in a slice of the labels of these names; None where boxes are not one for each label."""
+        if len(self.boxes) != len(self.names):
+            return None
+        by_name = dict(zip(self.names.values(), self.boxes, strict=True))
+        found = [by_name[name] for name in names]
+        return [box if first <= place <= last else None for box, first, last in found]
 
 
 def read_labels(case: Case, reading: Reading) -> Labels:

@@ -25,6 +25,7 @@ from sam_train.data.sources.splits import SPLITS
 from sam_train.errors import InputError
 from sam_train.metrics.base import find_metrics
 from sam_train.preprocessing import Preprocessing
+from sam_train.runs.given_prompts import tell_given
 from sam_train.runs.known_images import known_images
 from sam_train.runs.micro_batch import MicroBatchFinder
 from sam_train.runs.record import VERSION, describe, versions
@@ -69,7 +70,7 @@ def fit(
         DivergenceError: If the loss stops being a number.
     """
     folder = Path(folder).expanduser()
-    settings = _resolved(settings)
+    settings = _resolved(replace(settings, data=settings.data.settled()))
     metrics = find_metrics(settings.evaluation.metrics, known_metrics(settings.task))
     shows_progress = settings.trainer.get("enable_progress_bar", True)
     given = default_callbacks(folder, shows_progress, settings.task) if callbacks is None else list(callbacks)
@@ -97,6 +98,8 @@ def fit(
         keep_base = settings.model.source() == "random"
         task = make_task(settings, model, record, keep_base, metrics)
         if trainer.is_global_zero:
+            if settings.prompts.given and settings.task is None:
+                _tell(tell_given(data.splits["train"]))
             Console().print(trained_table(model))
             _tell_data(data)
         if then is None:
@@ -211,6 +214,11 @@ def _begun(folder: Path, record: dict[str, Any], where: str) -> Mapping[str, Any
     return then
 
 
+def _tell(text: str) -> None:
+    Console(soft_wrap=True, highlight=False).print(text, markup=False)
+    log.info(text)
+
+
 def _tell_data(data: SegmentationData) -> None:
     """Say how many images there are for what, and if training validates some of them only."""
     if isinstance(data, ClipData):
@@ -221,8 +229,7 @@ def _tell_data(data: SegmentationData) -> None:
     limit = data.loading.max_val_images
     some = f"; of val {limit} during training (loader.max_val_images)" if (limit or math.inf) < numbers["val"] else ""
     text = f"images: {', '.join(f'{number} {split}' for split, number in numbers.items())}{some}"
-    Console(highlight=False).print(text, markup=False)
-    log.info(text)
+    _tell(text)
 
 
 @contextmanager

@@ -204,3 +204,13 @@ class DataSource(ABC):
         Raises:
             InputError: If the settings do not fit the data.
         """
+
+    def settled(self) -> DataSource:
+        """Return the source with what a run computes once from its training images as settings, for its record.
+
+        By default there is nothing to compute.
+
+        Raises:
+            InputError: If it cannot be computed.
+        """
+        return self

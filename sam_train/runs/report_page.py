@@ -63,6 +63,8 @@ def make_page(
 
 def _data_name(data: Mapping[str, Any]) -> str:
     """Name data as people do: by their folder, or by what they show."""
+    if parts := data.get("parts"):
+        return ", ".join(parts)
     root = data.get("root")
     return Path(str(root)).name if root else str(data.get("domain") or data["_target_"].rpartition(".")[2])
 

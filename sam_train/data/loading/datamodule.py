@@ -95,8 +95,10 @@ class SegmentationData(LightningDataModule):
         dataset = self._train_dataset()
         share = Share.own()
         size = self.loading.batch_size
-        shuffle = dataset.images.shuffled
-        batches = TrainBatches(len(dataset), size, self.seed, share.rank, share.world_size, shuffle)
+        images = dataset.images
+        batches = TrainBatches(
+            images.epoch_size, size, self.seed, share.rank, share.world_size, shuffle=images.shuffled
+        )
         return ResumableLoader(dataset, batches, **self._options(persistent=True))
 
     def val_dataloader(self) -> BatchLoader:

@@ -104,10 +104,12 @@ class TrainDataset(Dataset[Batch]):
         )
 
     def _candidates(self, epoch: int, index: int) -> Iterator[int]:
-        """Yield the image asked for and then the others in random order."""
+        """Yield the image asked for and then the others in random order, first those of the same source."""
         yield index
         generator = generator_of("replace", self.images.ids[index], epoch, self.seed)
-        yield from torch.randperm(len(self), generator=generator).tolist()
+        alike = self.images.alike(index)
+        yield from (alike[row] for row in torch.randperm(len(alike), generator=generator).tolist())
+        yield from (row for row in range(len(self)) if row not in alike)
 
     def _choose(self, shares: Float[Tensor, "n"], position: int, generator: torch.Generator) -> Int[Tensor, "k"]:
         """Choose objects at random; objects that are probably too small only where there are too few others."""

@@ -211,6 +211,15 @@ class ForgivingImages(ImageSet):
         """See :meth:`ImageSet.group`."""
         return self.images.group(index)
 
+    def alike(self, index: int) -> range:
+        """See :meth:`ImageSet.alike`."""
+        return self.images.alike(index)
+
+    @property
+    def epoch_size(self) -> int:
+        """Number of images that an epoch shows."""
+        return self.images.epoch_size
+
     def slice_of(self, index: int) -> VolumeSlice | None:
         """See :meth:`ImageSet.slice_of`."""
         return self._asked(index, self.images.slice_of, None)

@@ -17,7 +17,8 @@ from sam_train.inference.regions import Cleaning
 from sam_train.inference.restoring import full_masks
 from sam_train.models.promptable import PromptableModel
 from sam_train.prompts.simulator import is_ambiguous
-from sam_train.structures import MaskPrediction, Prompts, Tensors
+from sam_train.structures import MaskPrediction, Prompts
+from sam_train.tensors import Tensors
 
 
 @dataclass(frozen=True)
@@ -56,12 +57,14 @@ class Predictor:
 
     Attributes:
         images: Those of :meth:`set_image` or :meth:`set_images`; keep them and set them again to come back to them.
+        num_decoded: Number of objects that the decoder was asked for so far.
     """
 
     def __init__(self, model: PromptableModel, cleaning: Cleaning | None = None) -> None:
         self.model = model.eval()
         self.cleaning = cleaning or Cleaning()
         self.images: EncodedImages | None = None
+        self.num_decoded = 0
 
     @property
     def device(self) -> torch.device:
@@ -171,6 +174,7 @@ class Predictor:
             multimask: As in :meth:`predict`.
         """
         weight = next(self.model.parameters())
+        self.num_decoded += len(prompts.points)
         if not len(prompts.points):
             none = weight.new_zeros(0, 3 if multimask else 1)
             return MaskPrediction(none.new_zeros(*none.shape, *self.mask_size), none)

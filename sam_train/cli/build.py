@@ -39,6 +39,7 @@ def settings_of(config: DictConfig) -> Settings:
         trainer=plain(config.trainer),
         evaluation=evaluation_of(config.evaluation),
         cache=_build(config.cache) if "cache" in config else None,
+        prompter=_build(config.prompter) if "prompter" in config else None,
         task=_build(config.task) if config.get("task") else None,
         seed=config.seed,
         **parts,

@@ -15,8 +15,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from sam_train.data.sources.base import Choose, DataSource, ImageSet, Split, VolumeSlice, all_objects
-from sam_train.data.sources.clips import ClipSet
 from sam_train.data.sources.splits import SPLITS, complete_splits
+from sam_train.data.sources.video.clips import ClipSet
 from sam_train.errors import FileError, InputError, Problem
 from sam_train.limits import POSITIVE
 from sam_train.structures import Sample

@@ -76,6 +76,7 @@ def _settings() -> Iterator[str]:
         ("export", "`sam-export`", [""]),
         ("predict", "`sam-predict`", [""]),
         ("check", "`sam-data check`", [""]),
+        ("preview", "`sam-data preview`", [""]),
     ):
         yield f"\n## {title}\n"
         for name in names:

@@ -17,13 +17,14 @@ if TYPE_CHECKING:
 _HELP = """Look at data before training, and write them in other formats.
 
   sam-data check data.root=DIR       # counts, sizes, duplicates, damaged files, masks worth a look
+  sam-data preview data.root=DIR     # augmented images with masks and prompts, as training would see them
 
 sam-data check --help lists the settings of a command."""
 
 
 def main() -> None:
     """Run the command line: a command, then its settings."""
-    commands = {"check": check}
+    commands = {"check": check, "preview": preview}
     word = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if word in ("--help", "-h"):
         sys.stdout.write(f"{_HELP}\n")
@@ -64,6 +65,30 @@ def check(config: DictConfig) -> None:
     console.print(f"pictures and all names: {path}", markup=False)
     if found.findings.problems:
         raise SystemExit(1)
+
+
+def preview(config: DictConfig) -> None:
+    """Draw the first training images with their objects and prompts."""
+    from rich.console import Console
+
+    from sam_train.cli.outputs import require_own
+    from sam_train.curation import PREVIEW
+    from sam_train.errors import InputError
+
+    path = require_own(config.output, ".png", PREVIEW)
+    if config.get("task") is not None:
+        raise InputError("task=video: clips are not drawn; leave task out to see their annotated frames as images")
+
+    from sam_train.cli.build import import_own_sources, settings_of
+    from sam_train.curation.preview import save_sheet, training_batches
+    from sam_train.models.presets import model_config
+
+    import_own_sources()
+    settings = settings_of(config)
+    preprocessing = model_config(settings.model.preset, settings.model.image_size).preprocessing
+    batches = training_batches(settings.data, preprocessing, settings.loader, settings.seed, config.number)
+    save_sheet(path, batches, settings.prompts, preprocessing, config.number)
+    Console(soft_wrap=True, highlight=False).print(f"the first {config.number} training images: {path}", markup=False)
 
 
 def _source(config: DictConfig) -> DataSource:

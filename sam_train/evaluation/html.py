@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sam_train.evaluation.object_pictures import ObjectScore
 from sam_train.evaluation.plots import draw_plots
@@ -15,6 +16,30 @@ from sam_train.pages import write_page
 
 _FEW_GROUPS = 10  # below, the ends of a bootstrap interval are rough
 _LISTED = 12  # categories and groups, the worst first
+
+
+class Film(NamedTuple):
+    """A clip to be looked at.
+
+    Attributes:
+        name: Of the clip.
+        film: As a data URI: mp4, or an animated PNG.
+        strip: A few of its frames, likewise.
+    """
+
+    name: str
+    film: str
+    strip: str
+
+    @classmethod
+    def read(cls, film: Path, strip: Path) -> Film:
+        """Read both from files."""
+        kind = "video/mp4" if film.suffix == ".mp4" else "image/png"
+        return cls(film.stem, _uri(film, kind), _uri(strip, "image/png"))
+
+
+def _uri(path: Path, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
 @dataclass(frozen=True)
@@ -29,6 +54,7 @@ class Page:
         chosen: The objects in pictures, by why they were chosen.
         pictures: Image id and value of each of these objects to its picture as a data URI.
         pictured_by: The kind of prompt of the pictures.
+        films: Of clips: what was followed, as a film and as a strip of frames.
     """
 
     title: str
@@ -38,6 +64,7 @@ class Page:
     chosen: Mapping[str, Sequence[ObjectScore]] = field(default_factory=dict)
     pictures: Mapping[tuple[str, int], str] = field(default_factory=dict)
     pictured_by: str = ""
+    films: Sequence[Film] = ()
 
 
 def write_html(path: Path, report: Report, page: Page) -> None:

@@ -10,6 +10,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from sam_train.data.sources.base import DataSource, ImageSet, Split
+from sam_train.data.sources.skipping import ForgivingImages, SkippedError
 from sam_train.files import write_json
 from sam_train.inference.finder import Finder
 from sam_train.inference.mask_generator import Everything
@@ -48,13 +49,14 @@ def evaluate_everything(
     Raises:
         InputError: If the images were trained on, or there are none, or something is wrong with them.
     """
-    images = held_out(run, source or run.source(), split, {}).splits[split]
+    folder = run.folder if folder is None else Path(folder).expanduser()
+    images = held_out(run, source or run.source(), split, {}, folder).splits[split]
     finders = {name: Finder(Predictor(model), grid) for name, model in run.models().items()}
     console = Console()
     with Progress(console=console, transient=True) as progress:
         scores = score_everything(finders, images, progress)
-    folder = run.folder if folder is None else Path(folder).expanduser()
-    write_json(folder / "everything.json", {"split": split, "num_images": len(images), **scores})
+    num_images = len(images.readable()) if isinstance(images, ForgivingImages) else len(images)
+    write_json(folder / "everything.json", {"split": split, "num_images": num_images, **scores})
     console.print(_table(scores, split))
     console.print(f"report      {folder / 'everything.json'}", markup=False)
     return scores
@@ -71,7 +73,10 @@ def score_everything(
     found: dict[str, list[PredictedMask]] = {name: [] for name in finders}
     task = progress.add_task("images", total=len(images)) if progress else None
     for index, image in enumerate(images.ids):
-        sample = images.read(index)
+        try:
+            sample = images.read(index)
+        except SkippedError:
+            continue
         crowd = sample.crowd.tolist() if sample.crowd is not None else [False] * len(sample.value)
         for mask, is_crowd in zip(sample.each_mask(), crowd, strict=True):
             truths.append(TrueMask(image, encode_mask(mask.numpy()), is_crowd=is_crowd))

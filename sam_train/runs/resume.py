@@ -14,6 +14,7 @@ FREE = frozenset(
     {
         "data.root",
         "data.check",
+        "data.on_error",
         "model.weights",
         "loader.num_workers",
         "loader.micro_batch",

@@ -18,6 +18,7 @@ from sam_train.data.loading.crowds import with_crowds_ignored, without_crowds
 from sam_train.data.loading.seeds import generator_of
 from sam_train.data.loading.views import PLAIN, Views
 from sam_train.data.sources.base import ImageSet
+from sam_train.data.sources.skipping import SkippedError
 from sam_train.errors import InputError
 from sam_train.preprocessing import Preprocessing
 from sam_train.structures import Batch, EncoderState, ImageFeatures, Sample
@@ -78,7 +79,8 @@ class TrainDataset(Dataset[Batch]):
     def __getitem__(self, key: EpochIndex) -> Batch:
         """Return one image with at least one object.
 
-        An image without objects cannot train a promptable model: another image, drawn at random, takes its place.
+        An image without objects cannot train a promptable model, and one that is left out no model: another image,
+        drawn at random, takes its place.
 
         Raises:
             InputError: If no image has an object.
@@ -89,7 +91,10 @@ class TrainDataset(Dataset[Batch]):
                 continue
             generator = generator_of("choose", self.images.ids[position], epoch, self.seed)
             choose = partial(self._choose, position=position, generator=generator)
-            sample = without_crowds(self.images.read(position, choose, with_image=self.cache is None))
+            try:
+                sample = without_crowds(self.images.read(position, choose, with_image=self.cache is None))
+            except SkippedError:
+                continue
             if batch := self._prepare(position, sample, epoch):
                 return batch
         side = self.views.preprocessing.image_size

@@ -77,6 +77,7 @@ def _settings() -> Iterator[str]:
         ("predict", "`sam-predict`", [""]),
         ("check", "`sam-data check`", [""]),
         ("preview", "`sam-data preview`", [""]),
+        ("convert", "`sam-data convert`", [""]),
     ):
         yield f"\n## {title}\n"
         for name in names:

@@ -73,7 +73,8 @@ def first_prompts(monkeypatch):
 def test_the_sheet_shows_the_images_and_prompts_that_training_with_the_same_words_sees(
     tmp_path, monkeypatch, first_prompts
 ):
-    words = [*SMALL, "trainer.max_steps=5", "prompts.mask=1", "seed=3", "loader.micro_batch=null", "loader.micro_objects=null"]
+    words = [*SMALL, "trainer.max_steps=5", "prompts.mask=1", "seed=3"]
+    words += ["loader.micro_batch=null", "loader.micro_objects=null"]
     words += ["evaluation.overlays=0", "evaluation.pictures=0", "evaluation.protocols=[box]"]
     run("train", monkeypatch, *words, f"output={tmp_path}/run")
     trained = list(first_prompts)
@@ -104,3 +105,23 @@ def test_a_sheet_of_clips_is_refused_in_words(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         run("data", monkeypatch, "preview", "data=toy_video", "task=video", f"output={tmp_path}/sheet.png")
     assert "task=video: clips are not drawn; leave task out" in capsys.readouterr().err
+
+
+@needs_data
+def test_a_converted_set_is_recognized_and_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
+    words = [f"data.root={DATA}/fruits_nuts", "format=coco", f"output={tmp_path}/new"]
+    for _ in range(2):
+        run("data", monkeypatch, "convert", *words)
+    assert capsys.readouterr().out.count(f"13 images: {tmp_path}/new") == 2
+    run("data", monkeypatch, "check", f"data.root={tmp_path}/new", f"output={tmp_path}/page.html")
+    lines = capsys.readouterr().out.splitlines()
+    assert "found COCO json" in lines[0]
+    assert ["train", "9", "0", "86", "0", "0"] in [line.split()[:6] for line in lines]
+
+
+def test_an_output_in_the_data_is_refused(tmp_path, monkeypatch, capsys):
+    write_squares(tmp_path, 8)
+    with pytest.raises(SystemExit):
+        run("data", monkeypatch, "convert", f"data.root={tmp_path}", "format=coco", f"output={tmp_path}/new")
+    assert "lies in data.root=" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()

@@ -111,6 +111,7 @@ LIMITS: Mapping[str, Mapping[str, Limit]] = {
         "final_lr": SHARE,
         "layer_decay": number("above 0 and at most 1", lambda value: 0 < value <= 1),
     },
+    "prompter": {"lr": POSITIVE, "weight_decay": NOT_NEGATIVE},
     "loader": {
         "batch_size": whole(1),
         "max_objects": either(whole(1), NOTHING),

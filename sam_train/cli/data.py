@@ -118,7 +118,7 @@ def convert(config: DictConfig) -> None:
     try:
         with Progress(console=console, transient=True) as progress:
             settings = plain(config.data)
-            number = conversion.convert(source.splits(), config.format, folder, settings, progress)
+            number = conversion.convert(source.settled().splits(), config.format, folder, settings, progress)
     except KeyboardInterrupt:
         console.print("stopped; the same command goes on", markup=False)
         raise SystemExit(1) from None

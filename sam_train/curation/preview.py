@@ -43,7 +43,7 @@ def training_batches(
     Raises:
         InputError: If there are no training images, or a file cannot be used.
     """
-    splits = source.splits()
+    splits = source.settled().splits()
     if not len(splits.get("train", ())):
         raise InputError(f"data: no images for train; there are {', '.join(splits) or 'none at all'}. See data.split")
     loading = replace(loading, max_objects=loading.max_objects or source.default_objects, num_workers=0)

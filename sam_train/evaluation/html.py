@@ -124,6 +124,7 @@ def _parts(report: Report) -> dict[str, list[dict[str, Any]]]:
     sign = 1 if report.metrics[metric]["higher_is_better"] else -1
     found = {}
     for title, parts in (
+        ("Source", report.by_source),
         ("Size", report.by_size),
         ("Category", report.by_category),
         ("Group", report.by_group if report.num_groups > 1 else {}),
@@ -137,7 +138,7 @@ def _parts(report: Report) -> dict[str, list[dict[str, Any]]]:
             for name, part in parts.items()
             if prompt in part["tuned"]
         ]
-        if title != "Size":
+        if title not in ("Size", "Source"):
             rows = sorted(rows, key=lambda row: sign * row["tuned"])[:_LISTED]
         if rows:
             found[title] = rows

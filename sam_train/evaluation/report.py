@@ -37,6 +37,7 @@ class Report:
         by_size: ``small`` (under 32 x 32 pixels), ``medium`` and ``large`` (from 96 x 96) objects to their number and
             scores, as far as there are any.
         by_category: Likewise for the categories of the data.
+        by_source: Likewise for the sources of a mixture.
         by_group: Likewise for groups, the scores of the main metric alone; the first 1000.
         by_image: Likewise for images.
         poor: Kind of prompt and model to the number of objects with an IoU below 0.5, where IoU was measured.
@@ -68,6 +69,7 @@ class Report:
     differences: dict[str, dict[str, dict[str, float | None]]] = field(default_factory=dict)
     by_size: dict[str, dict[str, Any]] = field(default_factory=dict)
     by_category: dict[str, dict[str, Any]] = field(default_factory=dict)
+    by_source: dict[str, dict[str, Any]] = field(default_factory=dict)
     by_group: dict[str, dict[str, Any]] = field(default_factory=dict)
     by_image: dict[str, dict[str, Any]] = field(default_factory=dict)
     poor: dict[str, dict[str, int]] = field(default_factory=dict)

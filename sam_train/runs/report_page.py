@@ -83,6 +83,8 @@ def make_clip_page(run: Run, report: Report, films: Sequence[Path]) -> Page:
 
 def _data_name(data: Mapping[str, Any]) -> str:
     """Name data as people do: by their folder, or by what they show."""
+    if parts := data.get("parts"):
+        return ", ".join(parts)
     root = data.get("root")
     return Path(str(root)).name if root else str(data.get("domain") or data["_target_"].rpartition(".")[2])
 

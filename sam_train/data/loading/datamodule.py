@@ -76,14 +76,27 @@ def _leave_process_group(worker: int) -> None:
 class SegmentationData(LightningDataModule):
     """Training and held-out images for the model that a :class:`Preprocessing` belongs to.
 
+    Args:
+        splits: The images.
+        preprocessing: Of the model.
+        loading: Settings of loading.
+        seed: Seed of everything random.
+        with_boxes: Whether training images come with the boxes of all their objects.
+
     Attributes:
         cache: Where training and validation read features from; None to have images encoded in every step.
     """
 
     def __init__(
-        self, splits: Mapping[Split, ImageSet], preprocessing: Preprocessing, loading: Loading, seed: int
+        self,
+        splits: Mapping[Split, ImageSet],
+        preprocessing: Preprocessing,
+        loading: Loading,
+        seed: int,
+        with_boxes: bool = False,
     ) -> None:
         super().__init__()
+        self.with_boxes = with_boxes
         self.splits = splits
         self.preprocessing = preprocessing
         self.loading = loading
@@ -95,8 +108,10 @@ class SegmentationData(LightningDataModule):
         dataset = self._train_dataset()
         share = Share.own()
         size = self.loading.batch_size
-        shuffle = dataset.images.shuffled
-        batches = TrainBatches(len(dataset), size, self.seed, share.rank, share.world_size, shuffle)
+        images = dataset.images
+        batches = TrainBatches(
+            images.epoch_size, size, self.seed, share.rank, share.world_size, shuffle=images.shuffled
+        )
         return ResumableLoader(dataset, batches, **self._options(persistent=True))
 
     def val_dataloader(self) -> BatchLoader:
@@ -138,6 +153,7 @@ class SegmentationData(LightningDataModule):
             self.loading.min_area,
             self.seed,
             self.cache,
+            self.with_boxes,
         )
 
     def _val_dataset(self) -> EvalDataset:

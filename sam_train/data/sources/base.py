@@ -66,6 +66,11 @@ class ImageSet(ABC):
     categories: Sequence[str] = ()
     loose_ends: Sequence[Problem] = ()
 
+    @property
+    def epoch_size(self) -> int:
+        """Number of images that an epoch shows; the length of :meth:`shuffled`."""
+        return len(self)
+
     def __len__(self) -> int:
         return len(self.ids)
 
@@ -114,6 +119,10 @@ class ImageSet(ABC):
         """Return the images as clips that objects can be followed through; None if they are none."""
         return None
 
+    def alike(self, index: int) -> range:
+        """Return the images of which one takes the place of an image that cannot train."""
+        return range(len(self))
+
     def problems(self, index: int) -> list[Problem]:
         """Find what is wrong with one image and its masks; by default what reading them raises.
 
@@ -126,7 +135,7 @@ class ImageSet(ABC):
         return []
 
     def shuffled(self, generator: torch.Generator) -> Int[Tensor, "n"]:
-        """Return the indices of all images in a new order, in which an epoch shows them.
+        """Return the indices of :attr:`epoch_size` images, all but for weights, in the order an epoch shows them.
 
         By default every order is as likely as any. A set of slices keeps those of a volume together.
         """

@@ -15,7 +15,7 @@ from sam_train.data.sources.folder_masks import FolderMasks, Objects
 from sam_train.data.sources.given import read_given
 from sam_train.data.sources.groups import match_groups
 from sam_train.data.sources.index_files import has_lists, read_column, read_lists, read_split_column
-from sam_train.data.sources.pairing import Pair, find_pairs, pages_of
+from sam_train.data.sources.pairing import Pair, find_pairs, labelled, pages_of
 from sam_train.data.sources.pixel_source import PixelSource
 from sam_train.data.sources.safe_walk import inside
 from sam_train.data.sources.splits import SPLITS, assign_splits, complete_splits, require_whole_groups
@@ -49,6 +49,7 @@ class FolderSource(PixelSource):
         image_end: What names of images end in before the suffix, and those of masks do not, such as ``_leftImg8bit``.
             Other images are skipped.
         mask_end: Likewise of masks, such as ``_gtFine_color``.
+        skip_unlabelled: Whether images without a mask are left out, with a warning, rather than reported.
         allow_empty: Whether a mask without objects means that the image has none. Such an image gives no prompts and
             no score. If false, :func:`sam_train.data.sources.check.check_sources` reports it.
         boxes: File of boxes below ``root``, as of a detector, which ``prompts=given`` gives (:mod:`.prompt_files`).
@@ -76,6 +77,7 @@ class FolderSource(PixelSource):
     pages: bool = False
     image_end: str = ""
     mask_end: str = ""
+    skip_unlabelled: bool = False
     allow_empty: bool = False
     boxes: str | None = None
     points: str | None = None
@@ -109,6 +111,8 @@ class FolderSource(PixelSource):
         masks = self._masks(root)
         ends = str(self.image_end), str(self.mask_end)
         pairs, loose_ends = find_pairs(root, str(self.images), str(self.masks), self.links, *ends)
+        if self.skip_unlabelled:
+            pairs = labelled(pairs, root)
         if self.pages:
             pairs = [page for pair in pairs for page in pages_of(pair)]
         given = read_given(root, self.boxes, self.points)

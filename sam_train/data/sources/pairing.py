@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass, replace
@@ -93,6 +94,14 @@ def find_pairs(
     return sorted(pairs, key=lambda pair: pair.id), loose_ends
 
 
+def labelled(pairs: list[Pair], root: Path) -> list[Pair]:
+    """Return the pairs that have a mask, with a warning that tells how many have none."""
+    found = [pair for pair in pairs if pair.masks]
+    if left := len(pairs) - len(found):
+        warnings.warn(f"{root}: {left} of {len(pairs)} images have no mask; left out", stacklevel=3)
+    return found
+
+
 def pages_of(pair: Pair) -> list[Pair]:
     """Return a pair for each page of its files; itself with a problem where they have not the same pages.
 
@@ -176,7 +185,8 @@ def _missing(image: Path, masks: list[Path], expected: str) -> Problem | None:
     if masks:
         return None
     found = f"neither {expected}.png (or .tif ...) nor files in {expected}"
-    return Problem("missing mask", image, found, "add the mask, or move the image elsewhere")
+    remedy = "add the mask, move the image elsewhere, or leave out all images without one: data.skip_unlabelled=true"
+    return Problem("missing mask", image, found, remedy)
 
 
 def _twofold(whole: list[Path], parts: list[Path]) -> Problem | None:

@@ -207,9 +207,22 @@ class ForgivingImages(ImageSet):
         """See :meth:`ImageSet.fingerprint`."""
         return self._asked(index, self.images.fingerprint, f"unreadable: {self.ids[index]}")
 
+    def stored(self, index: int) -> bytes | None:
+        """See :meth:`ImageSet.stored`."""
+        return self._asked(index, self.images.stored, None)
+
     def group(self, index: int) -> str:
         """See :meth:`ImageSet.group`."""
         return self.images.group(index)
+
+    def alike(self, index: int) -> range:
+        """See :meth:`ImageSet.alike`."""
+        return self.images.alike(index)
+
+    @property
+    def epoch_size(self) -> int:
+        """Number of images that an epoch shows."""
+        return self.images.epoch_size
 
     def slice_of(self, index: int) -> VolumeSlice | None:
         """See :meth:`ImageSet.slice_of`."""

@@ -169,3 +169,15 @@ def test_stacks_of_other_pages_than_their_masks_are_refused(tmp_path):
     told = str(error.value)
     assert f"pages that do not fit (1): give image and mask the same pages\n  {tmp_path}/masks/a.png: has 1" in told
     assert f"  {tmp_path}/images/b.tif" in told
+
+
+def test_images_without_a_mask_are_left_out_where_that_is_wanted(tmp_path):
+    make_folder(tmp_path)
+    for name in ("p0_0", "p4_9"):
+        (tmp_path / "masks" / f"{name}.png").unlink()
+    with pytest.raises(InputError, match=r"missing mask \(2\): .*data\.skip_unlabelled=true"):
+        check_sources(FolderSource(str(tmp_path)).splits())
+    with pytest.warns(UserWarning, match="2 of 10 images have no mask; left out"):
+        splits = FolderSource(str(tmp_path), skip_unlabelled=True).splits()
+    check_sources(splits)
+    assert sum(map(len, splits.values())) == 8

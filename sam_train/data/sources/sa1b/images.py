@@ -14,6 +14,7 @@ from torch import Tensor
 from sam_train.data.sources.base import Choose, ImageSet, all_objects
 from sam_train.data.sources.coco.outlines import OutlineError, Outlines
 from sam_train.data.sources.coco.reading import pack_outlines, parse_json
+from sam_train.data.sources.file_identity import file_content
 from sam_train.data.sources.image_files import read_image
 from sam_train.data.sources.sa1b.records import Records
 from sam_train.errors import FileError, Problem
@@ -77,6 +78,11 @@ class Sa1bImages(ImageSet):
     def fingerprint(self, index: int) -> str:
         """See :meth:`ImageSet.fingerprint`."""
         return self.records.fingerprint(int(self.rows[index]))
+
+    def stored(self, index: int) -> bytes:
+        """See :meth:`ImageSet.stored`."""
+        path, content = self.records.image(int(self.rows[index]))
+        return file_content(path) if content is None else content
 
     def identity(self, index: int) -> str:
         """See :meth:`ImageSet.identity`."""

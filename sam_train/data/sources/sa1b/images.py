@@ -16,6 +16,7 @@ from sam_train.data.sources.coco.outlines import OutlineError, Outlines
 from sam_train.data.sources.coco.reading import pack_outlines, parse_json
 from sam_train.data.sources.image_files import read_image
 from sam_train.data.sources.sa1b.records import Records
+from sam_train.data.sources.turns import mixed_by_turns
 from sam_train.errors import FileError, Problem
 from sam_train.label_planes import pack_masks
 from sam_train.structures import Sample
@@ -88,11 +89,7 @@ class Sa1bImages(ImageSet):
 
     def shuffled(self, generator: torch.Generator) -> Int[Tensor, "n"]:
         """See :meth:`ImageSet.shuffled`: the images of a few tars mixed, then those of the next."""
-        shards = self.records.shard[self.rows]
-        number = int(shards.max()) + 1
-        turn = torch.randperm(number, generator=generator).numpy() // TARS_AT_ONCE
-        mixed = torch.randperm(len(self), generator=generator)
-        return mixed[torch.from_numpy(turn[shards])[mixed].argsort(stable=True)]
+        return mixed_by_turns(torch.from_numpy(self.records.shard[self.rows]), TARS_AT_ONCE, generator)
 
     def _annotations(self, index: int) -> tuple[Any, list[dict[str, Any]], tuple[int, int] | None]:
         """Return the name of a record's JSON, its annotations, and the height and width it says."""

@@ -21,7 +21,7 @@ from sam_train.prompts.simulator import PromptSimulator
 from sam_train.runs.settings import Evaluation, ModelChoice, Settings
 
 _MIXTURE = "sam_train.data.sources.several.SeveralSources"
-_NO_PARTS = ("mixture", "davis", "toy_video")  # kinds that are no images
+_NO_PARTS = ("mixture", "coco_video", "davis", "sav", "toy_video")  # kinds that are no images
 
 
 def settings_of(config: DictConfig) -> Settings:
@@ -39,6 +39,7 @@ def settings_of(config: DictConfig) -> Settings:
         trainer=plain(config.trainer),
         evaluation=evaluation_of(config.evaluation),
         cache=_build(config.cache) if "cache" in config else None,
+        prompter=_build(config.prompter) if "prompter" in config else None,
         task=_build(config.task) if config.get("task") else None,
         seed=config.seed,
         **parts,

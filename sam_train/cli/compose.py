@@ -26,6 +26,9 @@ from sam_train.errors import InputError
 
 log = logging.getLogger(__name__)
 
+_GUESSING = ("train", "check", "preview", "convert")
+"""Commands for which ``data.root=`` alone suffices."""
+
 
 def run(name: str, command: Callable[[DictConfig], None]) -> None:
     """Compose ``name``.yaml with the command line's overrides and run a command on it, under Hydra.
@@ -67,7 +70,7 @@ def run(name: str, command: Callable[[DictConfig], None]) -> None:
         gc.collect()  # what the failed run held, or the next one finds less memory
 
     try:
-        if name == "train":
+        if name in _GUESSING:
             arguments = sys.argv[1:] = with_kind_of_data(arguments)
         check_overrides(name, arguments)
         hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=name)(guarded)()

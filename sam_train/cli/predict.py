@@ -11,8 +11,8 @@ from omegaconf import DictConfig
 from sam_train.cli.compose import run
 
 if TYPE_CHECKING:
+    from sam_train.data.sources.prompt_files import GivenObject, Kind
     from sam_train.inference.finder import Finder
-    from sam_train.inference.prompt_files import GivenObject, Kind
     from sam_train.runs.predict import Picture, Wanted
 
 
@@ -30,6 +30,9 @@ _DECISIVE = (
     "clean",
 )
 """Settings that change what is found in an image: a folder of masks has one value of each."""
+
+
+_WAYS = "boxes=..., points=... or everything=true"
 
 
 def main() -> None:
@@ -70,35 +73,36 @@ def predict_images(config: DictConfig) -> None:
 def _opener(config: DictConfig) -> Callable[[], Finder]:
     """Return what opens the model; settings that do not fit each other are refused at once."""
     from sam_train.cli.build import plain
-    from sam_train.inference.finder import Finder, Tiling
+    from sam_train.inference.finder import Tiling
     from sam_train.inference.mask_generator import Everything
     from sam_train.inference.regions import Cleaning
-    from sam_train.runs.opening import open_predictor
+    from sam_train.runs.opening import open_finder
 
     cleaning = Cleaning(threshold=config.grid.mask_threshold, **plain(config.clean))
     grid, tiling = Everything(**plain(config.grid)), Tiling(**plain(config.tile))
 
-    def open_finder() -> Finder:
-        predictor = open_predictor(config.checkpoint, config.weights, config.image_size, config.device, cleaning)
-        return Finder(predictor, grid, tiling, config.min_score)
+    def opened() -> Finder:
+        where = (config.checkpoint, config.weights, config.image_size, config.device)
+        return open_finder(*where, cleaning, grid, tiling, config.min_score)
 
-    return open_finder
+    return opened
 
 
 def _wanted(config: DictConfig) -> Wanted:
     from sam_train.cli.build import plain
+    from sam_train.data.sources.prompt_files import PromptFile
     from sam_train.errors import InputError
-    from sam_train.inference.prompt_files import PromptFile
     from sam_train.runs.predict import Wanted
 
     values = plain(config)
     given: list[Kind] = [kind for kind in ("boxes", "points") if values[kind] is not None]
-    if len(given) + config.everything != 1:
-        ways = "boxes=..., points=... or everything=true"
-        found = " and ".join([*given, *["everything"] * config.everything]) or "nothing"
-        raise InputError(f"{found} given to look for: give one of {ways}")
+    if len(given) + config.everything > 1:
+        found = " and ".join([*given, *["everything"] * config.everything])
+        raise InputError(f"{found} given to look for: give one of {_WAYS}")
+    if not given and not config.everything:
+        _require_head(config.checkpoint)
     if not given:
-        return Wanted()
+        return Wanted(everything=config.everything)
     (kind,) = given
     value = values[kind]
     if isinstance(value, list):
@@ -106,10 +110,29 @@ def _wanted(config: DictConfig) -> Wanted:
     return Wanted(PromptFile(Path(value).expanduser(), kind))
 
 
+def _require_head(checkpoint: str) -> None:
+    """Refuse to look for objects without a prompt by a checkpoint that has not learned to; else say what it finds."""
+    from rich.console import Console
+
+    from sam_train.errors import InputError
+    from sam_train.runs.opening import found_categories
+
+    names = found_categories(checkpoint)
+    if names is None:
+        raise InputError(
+            f"nothing given to look for: give one of {_WAYS}. Checkpoints that were trained with prompter=center find "
+            "objects without a prompt; this is none of them"
+        )
+    shown = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+    Console(soft_wrap=True, highlight=False).print(
+        f"no prompt given: the checkpoint's head finds {shown}", markup=False
+    )
+
+
 def _same(kind: Kind, values: list[Any]) -> list[GivenObject]:
     """Return what was typed, for every image."""
+    from sam_train.data.sources.prompt_files import GivenObject, check_given
     from sam_train.errors import InputError
-    from sam_train.inference.prompt_files import GivenObject, check_given
 
     width = 4 if kind == "boxes" else 2
     try:
@@ -125,8 +148,9 @@ def _same(kind: Kind, values: list[Any]) -> list[GivenObject]:
 
 
 def _pictures(config: DictConfig) -> list[Picture]:
-    from sam_train.cli.build import data_source, import_own_sources
+    from sam_train.cli.build import data_source, import_own_sources, plain
     from sam_train.errors import InputError
+    from sam_train.runs.opening import as_in_training, image_tones
     from sam_train.runs.predict import list_pictures, pictures_of
 
     data = config.get("data")
@@ -135,9 +159,10 @@ def _pictures(config: DictConfig) -> list[Picture]:
             "images=: give a file or a folder, or a data source (data=folder data.root=...), and one of them"
         )
     if data is None:
-        return list_pictures(Path(config.images).expanduser())
+        tones = image_tones(config.checkpoint, plain(config)["window"])
+        return list_pictures(Path(config.images).expanduser(), tones)
     import_own_sources()
-    splits = data_source(data).splits()
+    splits = as_in_training(data_source(data), config.checkpoint).splits()
     if config.split not in splits:
         raise InputError(f"split={config.split}: the data have {', '.join(splits)}")
     return pictures_of(splits[config.split])

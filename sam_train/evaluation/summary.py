@@ -82,6 +82,7 @@ def summarize(
         calibration=_calibration(rows, list(prompts)),
         coco=_coco(rows),
         unit=unit,
+        prompted={prompt: rows.column("prompt").to_pylist().count(prompt) for prompt in prompts},
     )
 
 

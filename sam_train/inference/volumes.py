@@ -12,8 +12,9 @@ import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor
 
+from sam_train.data.sources.tones import PERCENTILES, Tones
 from sam_train.data.sources.volume.grid import Axis, from_ras, from_slices, to_slices
-from sam_train.data.sources.volume.intensity import PERCENTILES, to_eight_bits
+from sam_train.data.sources.volume.intensity import to_eight_bits
 from sam_train.data.sources.volume.reading import NIFTI, read_volume
 from sam_train.errors import FileError, Problem
 from sam_train.files import written_whole
@@ -57,7 +58,8 @@ class Volume:
         self.path = path
         self.axis: Axis = found.grid.thick_axis() if view.axis == "thick" else view.axis  # pyright: ignore[reportAttributeAccessIssue]
         self.neighbors = view.neighbors
-        self._slices = to_slices(to_eight_bits(found.voxels, view.window, view.percentiles, path), self.axis)
+        tones = Tones((), (view.window,) if view.window else (), view.percentiles)
+        self._slices = to_slices(to_eight_bits(found.voxels, tones, path), self.axis)
 
     def __len__(self) -> int:
         return len(self._slices)

@@ -38,6 +38,7 @@ from sam_train.evaluation.summary import boxes_in, summarize
 from sam_train.evaluation.volumes import score_volumes
 from sam_train.metrics.base import Metric, find_metrics
 from sam_train.metrics.table import mean_scores, prompts_in
+from sam_train.metrics.video import VIDEO_METRICS
 from sam_train.models.promptable import PromptableModel
 from sam_train.prompts.protocols import Protocol, find_protocols
 from sam_train.runs.devices import as_first_says, is_first
@@ -81,6 +82,8 @@ def evaluate(
     evaluation = evaluation or rebuild(run.record["config"]["evaluation"], Evaluation, f"checkpoint={run.checkpoint}")
     task = task_of(run)
     metrics = find_metrics(evaluation.metrics, known_metrics(task))
+    if task is not None:  # what clips are compared by comes first
+        metrics = (*VIDEO_METRICS, *(metric for metric in metrics if metric not in VIDEO_METRICS))
     protocols = find_protocols(evaluation.protocols, evaluation.clicks)
     if evaluation.controls and SHUFFLED not in protocols:
         protocols |= find_protocols([SHUFFLED])

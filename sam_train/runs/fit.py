@@ -17,14 +17,18 @@ import torch
 from lightning import Callback, Trainer
 from rich.console import Console
 
+from sam_train.checkpoints.reading import read_file
+from sam_train.data.loading.boxes import categories_of
 from sam_train.data.loading.datamodule import ClipData, SegmentationData
 from sam_train.data.sources.base import ImageSet, Split
 from sam_train.data.sources.check import check_sources
 from sam_train.data.sources.skipping import begin_skipping, splits_of
 from sam_train.data.sources.splits import SPLITS
 from sam_train.errors import InputError
+from sam_train.files import written_whole
 from sam_train.metrics.base import find_metrics
 from sam_train.preprocessing import Preprocessing
+from sam_train.runs.given_prompts import tell_given
 from sam_train.runs.known_images import known_images
 from sam_train.runs.micro_batch import MicroBatchFinder
 from sam_train.runs.record import VERSION, describe, versions
@@ -60,7 +64,7 @@ def fit(
         settings: What to train, on what, and how.
         folder: Where checkpoints go.
         callbacks: What happens around the steps; by default those of :func:`default_callbacks`.
-        logger: Of Lightning; by default none.
+        logger: Of Lightning, beside the curves in the folder's ``metrics``; by default none.
         resume: Go on with the interrupted run in the folder.
         is_alone: Refuse devices that would need further processes, as within a sweep: each would begin it anew.
 
@@ -69,7 +73,7 @@ def fit(
         DivergenceError: If the loss stops being a number.
     """
     folder = Path(folder).expanduser()
-    settings = _resolved(settings)
+    settings = _resolved(replace(settings, data=settings.data.settled()))
     metrics = find_metrics(settings.evaluation.metrics, known_metrics(settings.task))
     shows_progress = settings.trainer.get("enable_progress_bar", True)
     given = default_callbacks(folder, shows_progress, settings.task) if callbacks is None else list(callbacks)
@@ -93,18 +97,38 @@ def fit(
         record["images"] = known_images(data.splits) if trainer.is_global_zero else {}
         if then is not None:
             require_same_images(then["images"], record["images"], where)
+        if settings.prompter is not None:
+            record["categories"] = [*categories_of(data.splits["train"])]
         torch.manual_seed(settings.seed)
         keep_base = settings.model.source() == "random"
         task = make_task(settings, model, record, keep_base, metrics)
         if trainer.is_global_zero:
+            if settings.prompts.given and settings.task is None:
+                _tell(tell_given(data.splits["train"]))
             Console().print(trained_table(model))
             _tell_data(data)
         if then is None:
             trainer.validate(task, data, verbose=False)
         trainer.fit(task, data, ckpt_path=folder / "last.ckpt" if resume else None, weights_only=True)
     best = getattr(trainer.checkpoint_callback, "best_model_path", "")  # without a BestCheckpoint nothing keeps it
+    if best and settings.prompter is not None and model.num_frozen_steps() is None and trainer.is_global_zero:
+        take_over_head(folder / "last.ckpt", Path(best))
     checkpoint = trainer.strategy.broadcast(str(best or folder / "last.ckpt"))  # where the first process wrote it
     return Run(Path(checkpoint), record, base, data, device=trainer.strategy.root_device)
+
+
+def take_over_head(last: Path, best: Path) -> None:
+    """Have the best checkpoint hold the head of the last step.
+
+    Where features do not change, that head fits the best model as well, and has learned longest: which step was the
+    best is a matter of masks from prompts alone.
+    """
+    if not last.is_file():
+        return
+    content, newer = read_file(best), read_file(last)["state_dict"]
+    head = {name: value for name, value in newer.items() if name.startswith("prompter.")}
+    with written_whole(best, durable=True) as temporary, temporary.open("wb") as file:
+        torch.save({**content, "state_dict": {**content["state_dict"], **head}}, file)
 
 
 def default_callbacks(folder: Path, shows_progress: bool = True, task: ClipTraining | None = None) -> list[Callback]:
@@ -142,7 +166,8 @@ def make_data(
         if settings.data.check:
             check_sources({name: splits[name] for name in splits if name in needed})
     if settings.task is None:
-        return SegmentationData(splits, preprocessing, settings.loader, settings.seed)
+        with_boxes = settings.prompter is not None
+        return SegmentationData(splits, preprocessing, settings.loader, settings.seed, with_boxes)
     return clip_data(splits, preprocessing, settings.loader, settings.seed, settings.task)
 
 
@@ -176,6 +201,8 @@ def _own_callbacks(settings: Settings, given: Sequence[Callback]) -> Iterator[Ca
     if settings.task is not None:
         if settings.cache is not None:
             raise InputError("cache=on: features of clips are not kept; leave cache out with task=video")
+        if settings.prompter is not None:
+            raise InputError("prompter=center: finds objects of images; leave it out with task=video")
         return
     if settings.cache is not None:
         cache = settings.cache
@@ -211,6 +238,11 @@ def _begun(folder: Path, record: dict[str, Any], where: str) -> Mapping[str, Any
     return then
 
 
+def _tell(text: str) -> None:
+    Console(soft_wrap=True, highlight=False).print(text, markup=False)
+    log.info(text)
+
+
 def _tell_data(data: SegmentationData) -> None:
     """Say how many images there are for what, and if training validates some of them only."""
     if isinstance(data, ClipData):
@@ -221,8 +253,7 @@ def _tell_data(data: SegmentationData) -> None:
     limit = data.loading.max_val_images
     some = f"; of val {limit} during training (loader.max_val_images)" if (limit or math.inf) < numbers["val"] else ""
     text = f"images: {', '.join(f'{number} {split}' for split, number in numbers.items())}{some}"
-    Console(highlight=False).print(text, markup=False)
-    log.info(text)
+    _tell(text)
 
 
 @contextmanager

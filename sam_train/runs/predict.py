@@ -18,8 +18,10 @@ from torch import Tensor
 
 from sam_train.data.sources.base import ImageSet, no_objects
 from sam_train.data.sources.decoding import SUFFIXES
-from sam_train.data.sources.image_files import read_image
+from sam_train.data.sources.image_files import PLAIN, read_image
+from sam_train.data.sources.prompt_files import GivenObject, PromptFile
 from sam_train.data.sources.safe_walk import walk_files
+from sam_train.data.sources.tones import Tones
 from sam_train.errors import InputError
 from sam_train.files import write_text
 from sam_train.inference import volumes
@@ -27,7 +29,6 @@ from sam_train.inference.finder import Finder
 from sam_train.inference.georeference import read_georeference
 from sam_train.inference.instances import Instances
 from sam_train.inference.mask_files import coco_annotations, write_coco, write_geojson, write_labels, write_overlay
-from sam_train.inference.prompt_files import GivenObject, PromptFile
 from sam_train.inference.volumes import View, Volume
 
 FORMATS = ("overlays", "labels", "polygons")
@@ -60,22 +61,22 @@ class Wanted:
     """What is looked for in each image.
 
     Attributes:
-        prompts: A file of boxes or points; None for everything in the images.
+        prompts: A file of boxes or points.
         same: Prompts that are given for every image.
+        everything: Whether all objects are looked for by a grid of clicks. Otherwise, and without prompts, those that
+            the checkpoint's head has learned to find.
     """
 
     prompts: PromptFile | None = None
     same: Sequence[GivenObject] = ()
-
-    @property
-    def everything(self) -> bool:
-        """Whether nothing was prompted."""
-        return self.prompts is None and not self.same
+    everything: bool = False
 
     def find(self, finder: Finder, name: str, pixels: UInt8[Tensor, "3 h w"]) -> Instances:
         """Return what is found in an image of this name."""
         if self.everything:
             return finder.everything(pixels)
+        if self.prompts is None and not self.same:
+            return finder.find(pixels)
         given = [*self.same, *(self.prompts.of(name) if self.prompts else ())]
         return finder.prompted(pixels, given)
 
@@ -94,19 +95,23 @@ class Outcome(NamedTuple):
     problems: list[str]
 
 
-def list_pictures(images: Path) -> list[Picture]:
+def list_pictures(images: Path, tones: Tones = PLAIN) -> list[Picture]:
     """Return a file, or all images and volumes below a folder.
+
+    Args:
+        images: The file or folder.
+        tones: How stored numbers of images become 8 bits.
 
     Raises:
         InputError: If there is none.
     """
     if images.is_file():
-        return [_picture(images, images.name)]
+        return [_picture(images, images.name, tones)]
     if not images.is_dir():
         raise InputError(f"images={images}: no such file or folder")
     names = [*walk_files(images)]
     kinds = (*SUFFIXES, *volumes.SUFFIXES)
-    found = [_picture(images / name, name) for name in names if name.lower().endswith(kinds)]
+    found = [_picture(images / name, name, tones) for name in names if name.lower().endswith(kinds)]
     if not found:
         others = f"{len(names)} other files, such as {names[0]}" if names else "nothing"
         raise InputError(f"images={images}: no images in it but {others}; expected files of {', '.join(sorted(kinds))}")
@@ -263,8 +268,8 @@ def _record(name: str, found: Instances) -> dict[str, Any]:
     return {"file_name": name, "height": height, "width": width, "annotations": coco_annotations(found)}
 
 
-def _picture(path: Path, name: str) -> Picture:
-    return Picture(name, str(path.absolute()), lambda: read_image(path), path)
+def _picture(path: Path, name: str, tones: Tones) -> Picture:
+    return Picture(name, str(path.absolute()), lambda: read_image(path, tones=tones), path)
 
 
 def _stems(names: Sequence[str]) -> list[str]:

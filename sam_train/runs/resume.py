@@ -28,7 +28,20 @@ FREE = frozenset(
 LONGER = frozenset({"trainer.max_steps", "trainer.max_epochs"})
 """Settings that may grow: to go on for longer is no accident."""
 
-COMPARED = ("model", "tuning", "prompts", "loss", "optim", "data", "loader", "cache", "trainer", "average", "seed")
+COMPARED = (
+    "model",
+    "tuning",
+    "prompts",
+    "loss",
+    "optim",
+    "data",
+    "loader",
+    "cache",
+    "prompter",
+    "trainer",
+    "average",
+    "seed",
+)
 TRAINER = frozenset({"max_steps", "max_epochs", "accumulate_grad_batches", "gradient_clip_val", "precision"})
 """Of the trainer's settings those that change the steps still to come."""
 

@@ -1,6 +1,7 @@
 """Each kind of data trains from the command line on a real set, as it lies there."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -93,3 +94,23 @@ def test_arrays_of_real_volumes(tmp_path, monkeypatch):
         prepared = (image / image.max() * 255).astype(np.uint8)
         np.savez_compressed(tmp_path / "npz" / f"{name}.npz", imgs=prepared.T, gts=labels.T, spacing=[1.0, 1.0, 1.0])
     assert train(monkeypatch, tmp_path / "run", "data=npz", f"data.root={tmp_path}/npz")["num_images"] == 4
+
+
+def test_labelme_files_of_real_images_are_recognized(tmp_path, monkeypatch, capsys):
+    coco = json.loads((DATA / "fruits_nuts" / "annotations_coco.json").read_text())
+    root = tmp_path / "labelme"
+    for image in coco["images"][:6]:
+        size = {"imageHeight": image["height"], "imageWidth": image["width"]}
+        shapes = [
+            {"label": "fruit", "shape_type": "polygon", "points": np.reshape(ring, (-1, 2)).tolist()}
+            for one in coco["annotations"]
+            if one["image_id"] == image["id"]
+            for ring in one["segmentation"]
+        ]
+        file = next((DATA / "fruits_nuts").rglob(image["file_name"].rpartition("/")[2]))
+        root.mkdir(exist_ok=True)
+        shutil.copy(file, root)
+        content = {"shapes": shapes, "imagePath": file.name, "imageData": None, **size}
+        (root / f"{file.stem}.json").write_text(json.dumps(content))
+    assert train(monkeypatch, tmp_path / "run", f"data.root={root}")["num_images"] == 1
+    assert "found LabelMe annotations, 6 files: data=labelme" in capsys.readouterr().out

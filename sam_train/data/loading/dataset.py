@@ -13,12 +13,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from sam_train.data.loading.augmentation import Augmentation
+from sam_train.data.loading.boxes import boxes_in
 from sam_train.data.loading.collate import to_batch
 from sam_train.data.loading.crowds import with_crowds_ignored, without_crowds
 from sam_train.data.loading.seeds import generator_of
 from sam_train.data.loading.views import PLAIN, Views
 from sam_train.data.sources.base import ImageSet
-from sam_train.data.sources.skipping import SkippedError
+from sam_train.data.sources.skipping import ForgivingImages, SkippedError
 from sam_train.errors import InputError
 from sam_train.preprocessing import Preprocessing
 from sam_train.structures import Batch, EncoderState, ImageFeatures, Sample
@@ -53,6 +54,7 @@ class TrainDataset(Dataset[Batch]):
         min_area: Objects smaller than this in the model's input, in its pixels, are left out.
         seed: Seed of everything random.
         cache: Store of the images' features, which also says how many views images have; None to load images.
+        with_boxes: Whether the boxes of all objects come beside the masks of those that were chosen.
     """
 
     def __init__(
@@ -64,8 +66,10 @@ class TrainDataset(Dataset[Batch]):
         min_area: float,
         seed: int,
         cache: FeatureReader | None = None,
+        with_boxes: bool = False,
     ) -> None:
         self.images = images
+        self.with_boxes = with_boxes
         self.views = Views(images, preprocessing, augmentation, seed, cache.views if cache else None)
         self.max_objects = max_objects
         self.min_area = min_area
@@ -93,9 +97,10 @@ class TrainDataset(Dataset[Batch]):
             choose = partial(self._choose, position=position, generator=generator)
             try:
                 sample = without_crowds(self.images.read(position, choose, with_image=self.cache is None))
+                batch = self._prepare(position, sample, epoch)
             except SkippedError:
                 continue
-            if batch := self._prepare(position, sample, epoch):
+            if batch is not None:
                 return batch
         side = self.views.preprocessing.image_size
         raise InputError(
@@ -138,9 +143,16 @@ class TrainDataset(Dataset[Batch]):
         if not large.any():
             return None
         batch = to_batch(varied.keep(large), self.views.preprocessing, sample.size, epoch, self.seed)
+        if self.with_boxes:  # read once more: which masks train, and how, is as without
+            batch = replace(batch, everything=boxes_in(self.views, index, view))
         if self.cache is None:
             return batch
-        return replace(batch, features=self.cache.read(self.views.name(index, view), sample.size))
+        try:
+            return replace(batch, features=self.cache.read(self.views.name(index, view), sample.size))
+        except InputError:
+            if isinstance(self.images, ForgivingImages) and self.images.is_left_out(index):  # as the cache was filled
+                return None
+            raise
 
 
 class EvalDataset(Dataset[Batch]):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -13,6 +13,9 @@ from torch import Tensor
 
 from sam_train.errors import FileError, Problem
 from sam_train.structures import Sample
+
+if TYPE_CHECKING:
+    from sam_train.data.sources.video.clips import ClipSet
 
 Split = Literal["train", "val", "test"]
 
@@ -100,6 +103,10 @@ class ImageSet(ABC):
 
     def slice_of(self, index: int) -> VolumeSlice | None:
         """Return where an image lies in the volume it is a slice of; None if it is of none."""
+        return None
+
+    def as_clips(self) -> ClipSet | None:
+        """Return the images as clips that objects can be followed through; None if they are none."""
         return None
 
     def alike(self, index: int) -> range:
@@ -206,3 +213,13 @@ class DataSource(ABC):
         Raises:
             InputError: If the settings do not fit the data.
         """
+
+    def settled(self) -> DataSource:
+        """Return the source with what a run computes once from its training images as settings, for its record.
+
+        By default there is nothing to compute.
+
+        Raises:
+            InputError: If it cannot be computed.
+        """
+        return self

@@ -42,7 +42,7 @@ KINDS = (
     Kind("COCO annotations", source="coco", suffixes=(".json",), words=_COCO),
     Kind("images with masks in JSON", source="sa1b", suffixes=(".json",), words=_SA1B),
     Kind("tars", source="sa1b", suffixes=(".tar",)),
-    Kind("LabelMe annotations", instead="its masks", suffixes=(".json",), words=_LABELME),
+    Kind("LabelMe annotations", source="labelme", suffixes=(".json",), words=_LABELME),
     Kind("a volume", source="volume", suffixes=(".nii", ".nii.gz", ".nrrd", ".mha", ".mhd")),
     Kind("DICOM", source="volume", suffixes=(".dcm",), magic=_DICOM),
     Kind("a video", instead="frames and their masks", suffixes=(".mp4", ".avi", ".mov", ".mkv", ".webm")),
@@ -74,6 +74,11 @@ def is_coco(path: Path) -> bool:
 def is_sa1b(path: Path) -> bool:
     """Tell whether a JSON file holds the masks of one image, by its beginning and end."""
     return path.is_file() and _says(path, _SA1B) and not _says(path, _COCO)
+
+
+def is_labelme(path: Path) -> bool:
+    """Tell whether a JSON file is like LabelMe's, by its beginning and end."""
+    return path.is_file() and _says(path, _LABELME)
 
 
 def is_dicom(path: Path) -> bool:

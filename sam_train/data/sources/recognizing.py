@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from sam_train.data.sources.other_kinds import is_coco, is_dicom, is_sa1b
+from sam_train.data.sources.other_kinds import is_coco, is_dicom, is_labelme, is_sa1b
 from sam_train.data.sources.safe_walk import walk_files
 
 _IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 _VOLUMES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 _VOLUME_FOLDERS = (("imagesTr", "labelsTr"), ("images", "labels"), ("images", "masks"))
 _SPLITS = ("train", "val", "test")
-_LOOKED_AT = 32  # members of a tar
+_LOOKED_AT = 32  # members of a tar, or JSON files, one for each image
 _COUNTED = 1 << 28  # bytes of a JSON file that are read to count what is in it
 
 
@@ -38,8 +38,9 @@ def recognize(root: Path) -> list[Found]:
     if not root.is_dir():
         return []
     files = list(walk_files(root, links=True))
-    found = [*_folders(files), *_coco(root, files), *_volumes(root, files), *_tables(files), *_arrays(files)]
-    return [*found, *_records(root, files)]
+    readings = (_folders(files), _voc(files), _coco(root, files), _labelme(root, files), _volumes(root, files))
+    others = (_tables(files), _arrays(files), _records(root, files))
+    return [found for reading in (*readings, *others) for found in reading]
 
 
 def _folders(files: Sequence[str]) -> Iterator[Found]:
@@ -55,6 +56,26 @@ def _folders(files: Sequence[str]) -> Iterator[Found]:
     for folder in masks:
         words = ("data=folder",) if folder == "masks" else ("data=folder", f"data.masks={folder}")
         yield Found(words, f"images/ and {folder}/, {counts['images']:,} images")
+
+
+def _voc(files: Sequence[str]) -> Iterator[Found]:
+    """Yield PASCAL VOC's folders: of objects, or else of classes, whose pieces then are objects."""
+    counts = Counter(name.split("/")[0] for name in files if name.lower().endswith(_IMAGES))
+    if not counts["JPEGImages"] or not (counts["SegmentationObject"] or counts["SegmentationClass"]):
+        return
+    masks = "SegmentationObject" if counts["SegmentationObject"] else "SegmentationClass"
+    words = ["data=folder", "data.images=JPEGImages", f"data.masks={masks}", "data.ignore=[255]"]
+    lists = [name.rpartition("/")[0] for name in files if name.endswith("/train.txt") and "ImageSets/Seg" in name]
+    words += [f"data.lists={lists[0]}"] if lists else []
+    words += ["data.objects=components"] if masks == "SegmentationClass" else []
+    yield Found(tuple(words), f"PASCAL VOC, {counts[masks]:,} masks")
+
+
+def _labelme(root: Path, files: Sequence[str]) -> Iterator[Found]:
+    jsons = [name for name in files if name.lower().endswith(".json")]
+    number = sum(is_labelme(root / name) for name in jsons[:_LOOKED_AT])
+    if number and number == len(jsons[:_LOOKED_AT]):
+        yield Found(("data=labelme",), f"LabelMe annotations, {len(jsons):,} files")
 
 
 def _coco(root: Path, files: Sequence[str]) -> Iterator[Found]:

@@ -15,8 +15,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from sam_train.data.sources.base import Choose, DataSource, ImageSet, Split, VolumeSlice, all_objects
-from sam_train.data.sources.clips import ClipSet
 from sam_train.data.sources.splits import SPLITS, complete_splits
+from sam_train.data.sources.video.clips import ClipSet
 from sam_train.errors import FileError, InputError, Problem
 from sam_train.limits import POSITIVE
 from sam_train.structures import Sample
@@ -62,6 +62,10 @@ class SeveralSources(DataSource):
                 stacklevel=2,
             )
         return complete_splits(splits, "data.parts")
+
+    def settled(self) -> SeveralSources:
+        """See :meth:`DataSource.settled`; of each source."""
+        return replace(self, parts={name: source.settled() for name, source in self.parts.items()})
 
     def _require_parts(self) -> None:
         if not self.parts:

@@ -50,7 +50,7 @@ def test_tars_and_json_of_other_things_are_not_taken_for_images(tmp_path):
     write_tar(tmp_path / "a" / "a.tar", [("a.txt", b"x"), ("a.json", b"{}")])
     (tmp_path / "a" / "b.tar").write_bytes(b"no tar")
     make_folder(tmp_path / "b")
-    (tmp_path / "b" / "images" / "p0_0.json").write_text('{"shapes": [], "imagePath": "p0_0.png"}')
+    (tmp_path / "b" / "images" / "p0_0.json").write_text('{"notes": "p0_0.png"}')
     assert recognize(tmp_path / "a") == []
     assert recognize(tmp_path / "b") == [FOLDER]
 

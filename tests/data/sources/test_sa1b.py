@@ -257,6 +257,15 @@ def test_a_damaged_tar_is_named_and_its_first_records_may_serve(tmp_path, damage
     assert_holds(splits["test"], 0, 0)
 
 
+def test_a_size_that_no_image_has_takes_no_memory(tmp_path):
+    side = 1_000_000
+    what = record(image={"height": side, "width": side})
+    what["annotations"][0]["segmentation"] = {"size": [side, side], "counts": [0, side * side]}
+    write_tar(tmp_path / "a.tar", [("x.jpg", photo(0)), ("x.json", json.dumps(what).encode())])
+    with pytest.raises(FileError, match="run lengths of another size"):
+        everything(tmp_path).read(0, with_image=False)
+
+
 def test_what_is_no_plain_tar_is_told(tmp_path):
     write_tar(tmp_path / "set" / "a.tar", GOOD)
     for content, expected in {

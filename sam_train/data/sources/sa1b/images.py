@@ -102,7 +102,8 @@ class Sa1bImages(ImageSet):
             raise FileError(Problem("no SA-1B file", path, found, _EXPORT))
         image = content.get("image")
         height, width = (image.get(key) if isinstance(image, dict) else None for key in ("height", "width"))
-        if isinstance(height, int) and isinstance(width, int) and min(height, width) > 0:
+        # Of a size that no image has the image itself must say more, before masks of that size are made.
+        if isinstance(height, int) and isinstance(width, int) and min(height, width) > 0 and height * width < 1 << 31:
             return path, annotations, (height, width)
         return path, annotations, None
 

@@ -100,6 +100,7 @@ class Sam2Encoder(nn.Module):
     def forward(self, image: Float[Tensor, "1 3 S S"]) -> tuple[Tensor, Tensor, Tensor]:
         """Encode a normalized image of the model's size; return the finer features, then the embedding."""
         features = self.model.without_memory(self.model.encode_image(image))
+        assert features.high_res
         finest, finer = features.high_res
         return finest, finer, features.embedding
 

@@ -14,6 +14,7 @@ FREE = frozenset(
     {
         "data.root",
         "data.check",
+        "data.index",
         "model.weights",
         "loader.num_workers",
         "loader.micro_batch",

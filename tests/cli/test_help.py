@@ -41,4 +41,4 @@ def test_every_setting_of_a_command_has_its_meaning(command):
 def test_the_choice_asked_for_is_shown():
     assert "data.root=???" in help_text("train", ["data=folder"])
     assert "data.root=???" not in help_text("train", [])
-    assert "[folder], hf, npz, toy" in help_text("train", ["data=folder"])
+    assert "[folder], hf, labelme, npz, toy" in help_text("train", ["data=folder"])

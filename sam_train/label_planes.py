@@ -97,6 +97,23 @@ def count_pixels(
     return areas
 
 
+def find_boxes(
+    labels: Integer[Tensor, "L h w"], plane: Int[Tensor, "P"], value: Int[Tensor, "P"]
+) -> Int[Tensor, "P 4"]:
+    """Return x0, y0, x1, y1 around each object, the last two the first column and row beyond it; zeros for none."""
+    boxes = torch.zeros(len(value), 4, dtype=torch.long)
+    for of_plane, objects in _planes(labels, plane):
+        values = value[objects].tolist()
+        for index, number, (rows, columns) in zip(objects.tolist(), values, _boxes(of_plane, values), strict=True):
+            inside = of_plane[rows, columns] == number
+            places = [inside.any(dim=dim).nonzero()[:, 0] for dim in (0, 1)]  # columns, then rows
+            if len(places[0]):
+                starts = torch.tensor([columns.start or 0, rows.start or 0])
+                low, high = torch.tensor([[int(along[0]), int(along[-1]) + 1] for along in places]).T
+                boxes[index] = torch.cat([low + starts, high + starts])
+    return boxes
+
+
 def _planes(
     labels: Integer[Tensor, "L h w"], plane: Int[Tensor, "P"]
 ) -> Iterator[tuple[Integer[Tensor, "h w"], Int[Tensor, "n"]]]:

@@ -70,6 +70,7 @@ LIMITS: Mapping[str, Mapping[str, Limit]] = {
         "min_score": SHARE,
         "image_size": either(whole(16), NOTHING),
     },
+    "data": {"on_error": one_of("stop", "skip")},
     "model": {"image_size": either(whole(16), NOTHING)},
     "tuning": {
         "encoder": one_of("frozen", "lora", "full"),
@@ -109,6 +110,7 @@ LIMITS: Mapping[str, Mapping[str, Limit]] = {
         "final_lr": SHARE,
         "layer_decay": number("above 0 and at most 1", lambda value: 0 < value <= 1),
     },
+    "prompter": {"lr": POSITIVE, "weight_decay": NOT_NEGATIVE},
     "loader": {
         "batch_size": whole(1),
         "max_objects": either(whole(1), NOTHING),
@@ -172,6 +174,7 @@ LIMITS: Mapping[str, Mapping[str, Limit]] = {
         "controls": YES_OR_NO,
         "coco": YES_OR_NO,
         "forgetting": whole(0),
+        "corrected_frames": whole(0),
     },
 }
 """By part of a run's settings and name."""

@@ -9,16 +9,17 @@ are (height, width).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from enum import IntEnum
-from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int, Integer, UInt8
 from torch import Tensor
 
+from sam_train.centers import ObjectBoxes
 from sam_train.label_planes import count_pixels, unpack_masks
+from sam_train.tensors import Tensors
 
 
 class PointLabel(IntEnum):
@@ -29,45 +30,6 @@ class PointLabel(IntEnum):
     OBJECT = 1
     BOX_TOP_LEFT = 2
     BOX_BOTTOM_RIGHT = 3
-
-
-T = TypeVar("T", bound="Tensors")  # typing.Self says the same but cannot be checked at run time
-
-
-class Tensors:
-    """A dataclass whose tensor fields travel together."""
-
-    def _map(self: T, function: Callable[[Tensor], Tensor]) -> T:
-        def convert(value: Any) -> Any:
-            if isinstance(value, Tensor):
-                return function(value)
-            if isinstance(value, Tensors):
-                return value._map(function)
-            if isinstance(value, tuple):
-                return tuple(convert(item) for item in value)
-            return value
-
-        return replace(self, **{field.name: convert(getattr(self, field.name)) for field in fields(self)})  # pyright: ignore[reportArgumentType]
-
-    def to(self: T, *args: Any, **kwargs: Any) -> T:
-        """All tensors through ``Tensor.to`` with these arguments."""
-        return self._map(lambda tensor: tensor.to(*args, **kwargs))
-
-    def num_bytes(self) -> int:
-        """Of all tensors."""
-        total = 0
-
-        def count(tensor: Tensor) -> Tensor:
-            nonlocal total
-            total += tensor.numel() * tensor.element_size()
-            return tensor
-
-        self._map(count)
-        return total
-
-    def pin_memory(self: T) -> T:
-        """All tensors in page-locked memory, as ``DataLoader(pin_memory=True)`` asks for."""
-        return self._map(lambda tensor: tensor.pin_memory())
 
 
 NUM_DRAWS = 16
@@ -134,6 +96,7 @@ class Sample(Tensors):
             has none.
         group: Patient, slide or video that the image belongs to; None if it stands alone.
         spacing: Distance in mm from one row to the next and from one column to the next.
+        source: Name of the source that the image is of, where there are several.
     """
 
     id: str
@@ -147,6 +110,7 @@ class Sample(Tensors):
     prompts: Prompts | None = None
     group: str | None = None
     spacing: tuple[float, float] | None = None
+    source: str | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -199,6 +163,7 @@ class Batch(Tensors):
         given: Boxes and points that came with the data; None if no image of the batch has any.
         features: Features of the images, or the state of the encoder before its first part that trains, where that was
             known beforehand; in the precision it was kept in.
+        everything: Boxes of all objects of the images; only where a head that finds them trains.
     """
 
     images: UInt8[Tensor, "B 3 S S"] | None
@@ -213,6 +178,7 @@ class Batch(Tensors):
     ignore: Bool[Tensor, "B S S"] | None = None
     given: Prompts | None = None
     features: ImageFeatures | EncoderState | None = None
+    everything: ObjectBoxes | None = None
 
     @property
     def num_objects(self) -> int:
@@ -240,6 +206,7 @@ class Batch(Tensors):
             ignore=None if self.ignore is None else self.ignore[images],
             given=self.given and self.given.of(objects),
             features=self.features and self.features.select(images),
+            everything=self.everything and self.everything.select(slice(first, stop)),
         )
 
     def with_objects(self, objects: slice | Int[Tensor, "K"]) -> Batch:
@@ -280,6 +247,10 @@ class ImageFeatures(Tensors):
         """Those of all images, in order."""
         high_res = tuple(torch.cat(level) for level in zip(*(one.high_res for one in features), strict=True))
         return cls(torch.cat([one.embedding for one in features]), high_res)  # pyright: ignore[reportArgumentType]
+
+    def detach(self) -> ImageFeatures:
+        """Return the features without what they were computed from: no gradient goes further back."""
+        return self._map(lambda tensor: tensor.detach())
 
     def chunk(self, count: int) -> list[ImageFeatures]:
         """Return the features in this many parts of as many images, in order: of the frames of clips, for instance."""

@@ -65,6 +65,8 @@ def _data(config: DictConfig, tuned: Run) -> DataSource:
     from sam_train.runs.opening import as_in_training
 
     named = config.get("data")
+    if named and "parts" in named:
+        return data_source(named)
     is_own = named and f"data={HydraConfig.get().runtime.choices['data']}" not in choices()
     if named and (is_own or named._target_ != tuned.record["config"]["data"]["_target_"]):
         return as_in_training(data_source(named), config.checkpoint)

@@ -48,6 +48,8 @@ def export(config: DictConfig) -> None:
         "meta": f"{'' if is_own else 'the official code, or '}model.weights= of the next training",
     }
     console.print(f"{preset}  {path}\nopens in {opened[config.format]}", markup=False)
+    if run.categories is not None:
+        console.print("left out: the head that finds objects without a prompt, for which these formats have no place")
     size = tuned.preprocessing.image_size
     if config.format != "huggingface" and size != PRESETS[preset].preprocessing.image_size:
         console.print(f"tuned at an input of {size} px, which format={config.format} cannot say: resize images to that")

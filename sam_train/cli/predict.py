@@ -32,6 +32,9 @@ _DECISIVE = (
 """Settings that change what is found in an image: a folder of masks has one value of each."""
 
 
+_WAYS = "boxes=..., points=... or everything=true"
+
+
 def main() -> None:
     """Run the command line."""
     run("predict", predict_images)
@@ -70,19 +73,19 @@ def predict_images(config: DictConfig) -> None:
 def _opener(config: DictConfig) -> Callable[[], Finder]:
     """Return what opens the model; settings that do not fit each other are refused at once."""
     from sam_train.cli.build import plain
-    from sam_train.inference.finder import Finder, Tiling
+    from sam_train.inference.finder import Tiling
     from sam_train.inference.mask_generator import Everything
     from sam_train.inference.regions import Cleaning
-    from sam_train.runs.opening import open_predictor
+    from sam_train.runs.opening import open_finder
 
     cleaning = Cleaning(threshold=config.grid.mask_threshold, **plain(config.clean))
     grid, tiling = Everything(**plain(config.grid)), Tiling(**plain(config.tile))
 
-    def open_finder() -> Finder:
-        predictor = open_predictor(config.checkpoint, config.weights, config.image_size, config.device, cleaning)
-        return Finder(predictor, grid, tiling, config.min_score)
+    def opened() -> Finder:
+        where = (config.checkpoint, config.weights, config.image_size, config.device)
+        return open_finder(*where, cleaning, grid, tiling, config.min_score)
 
-    return open_finder
+    return opened
 
 
 def _wanted(config: DictConfig) -> Wanted:
@@ -93,17 +96,37 @@ def _wanted(config: DictConfig) -> Wanted:
 
     values = plain(config)
     given: list[Kind] = [kind for kind in ("boxes", "points") if values[kind] is not None]
-    if len(given) + config.everything != 1:
-        ways = "boxes=..., points=... or everything=true"
-        found = " and ".join([*given, *["everything"] * config.everything]) or "nothing"
-        raise InputError(f"{found} given to look for: give one of {ways}")
+    if len(given) + config.everything > 1:
+        found = " and ".join([*given, *["everything"] * config.everything])
+        raise InputError(f"{found} given to look for: give one of {_WAYS}")
+    if not given and not config.everything:
+        _require_head(config.checkpoint)
     if not given:
-        return Wanted()
+        return Wanted(everything=config.everything)
     (kind,) = given
     value = values[kind]
     if isinstance(value, list):
         return Wanted(same=_same(kind, value))
     return Wanted(PromptFile(Path(value).expanduser(), kind))
+
+
+def _require_head(checkpoint: str) -> None:
+    """Refuse to look for objects without a prompt by a checkpoint that has not learned to; else say what it finds."""
+    from rich.console import Console
+
+    from sam_train.errors import InputError
+    from sam_train.runs.opening import found_categories
+
+    names = found_categories(checkpoint)
+    if names is None:
+        raise InputError(
+            f"nothing given to look for: give one of {_WAYS}. Checkpoints that were trained with prompter=center find "
+            "objects without a prompt; this is none of them"
+        )
+    shown = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+    Console(soft_wrap=True, highlight=False).print(
+        f"no prompt given: the checkpoint's head finds {shown}", markup=False
+    )
 
 
 def _same(kind: Kind, values: list[Any]) -> list[GivenObject]:

@@ -1,8 +1,8 @@
-"""Objects of whole images: everything, or what was prompted; large images tile by tile."""
+"""Objects of whole images: everything, what a head has learned to find, or what was prompted; large ones in tiles."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +12,8 @@ from torch import Tensor
 
 from sam_train.data.sources.prompt_files import GivenObject
 from sam_train.errors import InputError
-from sam_train.inference.images import encode_pixels
+from sam_train.inference.center_finder import OVERLAP, CenterFinder
+from sam_train.inference.images import ImageLike, encode_pixels, read_pixels
 from sam_train.inference.instances import Instances
 from sam_train.inference.mask_filters import mask_boxes
 from sam_train.inference.mask_generator import Everything, MaskGenerator
@@ -59,6 +60,7 @@ class Finder:
         grid: How everything is looked for.
         tiling: How large images are cut.
         min_score: Objects of a lower score are left out.
+        center: With the head of a run that has one.
     """
 
     def __init__(
@@ -67,20 +69,36 @@ class Finder:
         grid: Everything | None = None,
         tiling: Tiling | None = None,
         min_score: float = 0.0,
+        center: CenterFinder | None = None,
     ) -> None:
         self.predictor = predictor
+        self.center = center
         self.generator = MaskGenerator(predictor, grid)
         self.tiling = tiling or Tiling()
         self.min_score = min_score
 
     def everything(self, pixels: UInt8[Tensor, "3 h w"]) -> Instances:
         """Return all objects of an image, best first."""
+        return self._by_tiles(pixels, lambda part: Instances.of(self.generator.generate(part)))
+
+    def find(self, image: ImageLike) -> Instances:
+        """Return the objects that the run's head has learned to find, with their names, best first.
+
+        Raises:
+            InputError: If there is no head, or it is no image.
+        """
+        if self.center is None:
+            raise InputError("no head that finds objects: train one with prompter=center, or look for everything")
+        found = self._by_tiles(read_pixels(image), self.center.find)
+        return found.distinct(OVERLAP) if self.tiling.side is not None else found
+
+    def _by_tiles(self, pixels: UInt8[Tensor, "3 h w"], find: Callable[[Tensor], Instances]) -> Instances:
         size = pixels.shape[1], pixels.shape[2]
         crops = self.tiling.of(size)
         if len(crops) == 1:
-            return Instances.of(self.generator.generate(pixels)).best_first(self.min_score)
-        found = [(crop, self.generator.generate(_cut(pixels, crop))) for crop in crops]
-        return Instances.of(stitch(found, size, self.tiling.threshold)).best_first(self.min_score)
+            return find(pixels).best_first(self.min_score)
+        found = [(crop, find(_cut(pixels, crop))) for crop in crops]
+        return stitch(found, size, self.tiling.threshold).best_first(self.min_score)
 
     def prompted(self, pixels: UInt8[Tensor, "3 h w"], given: Sequence[GivenObject]) -> Instances:
         """Return an object for each that was given, best first.

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sam_train.inference.found_masks import FoundMasks
 from sam_train.inference.run_lengths import RunLengths
+from sam_train.metrics.rle import overlaps
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,19 @@ class Instances:
         order = self.scores.argsort(descending=True, stable=True)
         has_pixels = torch.from_numpy(self.masks.areas() > 0)
         return self.select(order[(has_pixels & (self.scores >= least))[order]])
+
+    def distinct(self, threshold: float) -> Instances:
+        """Return the objects of which no better one has a mask with a higher IoU than this, best first.
+
+        What they are called does not count: an object has one name.
+        """
+        order = self.scores.argsort(descending=True, stable=True).tolist()
+        ious = overlaps(self.masks.rles())
+        kept: list[int] = []
+        for index in order:
+            if not kept or ious[index, kept].max() <= threshold:
+                kept.append(index)
+        return self.select(torch.tensor(kept, dtype=torch.long))
 
     def label_image(self) -> Int[np.ndarray, "h w"]:
         """Return the number of the object at each pixel, from 1 in order; 0 where there is none.

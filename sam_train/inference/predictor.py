@@ -19,7 +19,8 @@ from sam_train.inference.regions import Cleaning
 from sam_train.inference.restoring import full_masks
 from sam_train.models.promptable import PromptableModel
 from sam_train.prompts.simulator import is_ambiguous
-from sam_train.structures import MaskPrediction, Prompts, Tensors
+from sam_train.structures import MaskPrediction, Prompts
+from sam_train.tensors import Tensors
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class Predictor:
 
     Attributes:
         images: Those of :meth:`set_image` or :meth:`set_images`; keep them and set them again to come back to them.
+        num_decoded: Number of objects that the decoder was asked for so far.
     """
 
     def __init__(self, model: PromptableModel, cleaning: Cleaning | None = None, tones: Tones = PLAIN) -> None:
@@ -66,6 +68,7 @@ class Predictor:
         self.tones = tones
         self.cleaning = cleaning or Cleaning()
         self.images: EncodedImages | None = None
+        self.num_decoded = 0
 
     @property
     def device(self) -> torch.device:
@@ -175,6 +178,7 @@ class Predictor:
             multimask: As in :meth:`predict`.
         """
         weight = next(self.model.parameters())
+        self.num_decoded += len(prompts.points)
         if not len(prompts.points):
             none = weight.new_zeros(0, 3 if multimask else 1)
             return MaskPrediction(none.new_zeros(*none.shape, *self.mask_size), none)

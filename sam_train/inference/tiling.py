@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from sam_train.inference.found_masks import FoundMasks
+from sam_train.inference.instances import Instances
 from sam_train.inference.mask_filters import is_cut_off
 from sam_train.inference.point_grids import Crop
 from sam_train.inference.run_lengths import RunLengths
@@ -36,10 +36,11 @@ def tiles(size: tuple[int, int], side: int, overlap: int) -> list[Crop]:
     return [Crop((x, y, min(x + side, width), min(y + side, height)), 0) for y in starts(height) for x in starts(width)]
 
 
-def stitch(found: Sequence[tuple[Crop, FoundMasks]], size: tuple[int, int], threshold: float) -> FoundMasks:
+def stitch(found: Sequence[tuple[Crop, Instances]], size: tuple[int, int], threshold: float) -> Instances:
     """Return the objects of an image from those of its tiles.
 
-    Masks of two tiles are of one object if their IoU where the tiles overlap is above the threshold. Of an object's
+    Masks of two tiles are of one object if they are called the same and their IoU where the tiles overlap is above the
+    threshold. Of an object's
     masks the best that no tile has cut off is kept or, if all are cut off, they are put together. A mask that is cut
     off and has no counterpart beyond is dropped, as crops' masks are in automatic mask generation.
 
@@ -55,17 +56,18 @@ def stitch(found: Sequence[tuple[Crop, FoundMasks]], size: tuple[int, int], thre
         if zone is not None and len(masks) and len(masks2):
             same = _ious(_in_zone(masks, crop, zone), _in_zone(masks2, crop2, zone)) > threshold
             for i, j in same.nonzero().tolist():
-                _join(group, int(starts[one]) + i, int(starts[other]) + j)
+                if masks.categories[i] == masks2.categories[j]:
+                    _join(group, int(starts[one]) + i, int(starts[other]) + j)
     filled = [(crop, masks) for crop, masks in found if len(masks)]
     if not filled:
-        return FoundMasks.none(size)
+        return Instances.cat([], size)
     whole = [_in_image(crop, masks, size) for crop, masks in filled]
     cut = [is_cut_off(masks.boxes, crop.box, size) for (crop, _), masks in zip(filled, whole, strict=True)]
     groups = [_root(group, index) for index in group]
-    return _one_each(FoundMasks.cat(whole), torch.cat(cut).tolist(), groups)
+    return _one_each(Instances.cat(whole, size), torch.cat(cut).tolist(), groups)
 
 
-def _one_each(masks: FoundMasks, cut: list[bool], group: list[int]) -> FoundMasks:
+def _one_each(masks: Instances, cut: list[bool], group: list[int]) -> Instances:
     """Return one mask of each group, best first."""
     members: dict[int, list[int]] = {}
     for index, of in enumerate(group):
@@ -73,16 +75,16 @@ def _one_each(masks: FoundMasks, cut: list[bool], group: list[int]) -> FoundMask
     parts = []
     for of_object in members.values():
         if uncut := [index for index in of_object if not cut[index]]:
-            parts.append(masks.select(torch.tensor([max(uncut, key=lambda index: float(masks.iou[index]))])))
+            parts.append(masks.select(torch.tensor([max(uncut, key=lambda index: float(masks.scores[index]))])))
         elif len(of_object) > 1:
             parts.append(_union(masks.select(torch.tensor(of_object))))
-    joined = FoundMasks.cat(parts) if parts else FoundMasks.none(masks.masks.size)
-    return joined.select(joined.iou.argsort(descending=True, stable=True))
+    joined = Instances.cat(parts, masks.size)
+    return joined.select(joined.scores.argsort(descending=True, stable=True))
 
 
-def _union(pieces: FoundMasks) -> FoundMasks:
+def _union(pieces: Instances) -> Instances:
     """Return the pieces of one object as one mask, with the values of the best piece."""
-    best = pieces.select(pieces.iou.argmax()[None])
+    best = pieces.select(pieces.scores.argmax()[None])
     intervals = pieces.masks.intervals()
     intervals = intervals[np.argsort(intervals[:, 0], kind="stable")]
     ends = np.maximum.accumulate(intervals[:, 1])
@@ -93,11 +95,10 @@ def _union(pieces: FoundMasks) -> FoundMasks:
     changes = changes[changes < pieces.masks.size[0] * pieces.masks.size[1]]
     masks = RunLengths(changes, np.array([len(changes)]), pieces.masks.size)
     low, high = pieces.boxes[:, :2].amin(dim=0), pieces.boxes[:, 2:].amax(dim=0)
-    crops = torch.cat([pieces.crops[:, :2].amin(dim=0), pieces.crops[:, 2:].amax(dim=0)])[None]
-    return FoundMasks(masks, torch.cat([low, high])[None], best.iou, best.stability, best.points, crops)
+    return Instances(masks, torch.cat([low, high])[None], best.scores, best.categories)
 
 
-def _in_image(crop: Crop, found: FoundMasks, size: tuple[int, int]) -> FoundMasks:
+def _in_image(crop: Crop, found: Instances, size: tuple[int, int]) -> Instances:
     """Return the masks of a tile in the frame of the image."""
     x0, y0, *_ = crop.box
     runs = [
@@ -105,10 +106,7 @@ def _in_image(crop: Crop, found: FoundMasks, size: tuple[int, int]) -> FoundMask
         for some in np.array_split(np.arange(len(found)), math.ceil(len(found) / _MASKS_AT_ONCE))
     ]
     offset = torch.tensor([x0, y0, x0, y0])
-    crops = torch.tensor(crop.box).expand(len(found), 4)
-    return FoundMasks(
-        RunLengths.cat(runs), found.boxes + offset, found.iou, found.stability, found.points + offset[:2], crops
-    )
+    return Instances(RunLengths.cat(runs), found.boxes + offset, found.scores, found.categories)
 
 
 def _shared(one: Crop, other: Crop) -> tuple[int, int, int, int] | None:
@@ -117,7 +115,7 @@ def _shared(one: Crop, other: Crop) -> tuple[int, int, int, int] | None:
     return (left, top, right, bottom) if left < right and top < bottom else None
 
 
-def _in_zone(found: FoundMasks, crop: Crop, zone: tuple[int, int, int, int]) -> Bool[Tensor, "n h w"]:
+def _in_zone(found: Instances, crop: Crop, zone: tuple[int, int, int, int]) -> Bool[Tensor, "n h w"]:
     x0, y0, *_ = crop.box
     left, top, right, bottom = zone
     parts = [

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any, TypedDict
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 
 from sam_train.metrics.crops import box_around
 
@@ -70,3 +71,11 @@ def compress(lengths: list[int], size: tuple[int, int]) -> Rle:
 
     runs: Any = {"size": [*size], "counts": lengths}  # which its stubs do not know
     return Rle(size=[*size], counts=mask_utils.frPyObjects(runs, *size)["counts"].decode())
+
+
+def overlaps(rles: Sequence[Rle]) -> Float[np.ndarray, "n n"]:
+    """Return the IoU of each mask with each."""
+    from pycocotools import mask as mask_utils
+
+    runs: Any = [*rles]
+    return np.asarray(mask_utils.iou(runs, runs, [0] * len(runs))).reshape(len(runs), len(runs))

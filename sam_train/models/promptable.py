@@ -48,6 +48,11 @@ class PromptableModel(nn.Module, ABC):
         """How images become this model's input."""
 
     @property
+    @abstractmethod
+    def feature_channels(self) -> tuple[int, ...]:
+        """Channels of the features: of the embedding, then of the finer ones, the coarsest first."""
+
+    @property
     def unused_shapes(self) -> Shapes:
         """Names and shapes of tensors that official checkpoints hold and images do not need."""
         return tuple((f"image_encoder.{name}", shape) for name, shape in self.image_encoder.unused_shapes)

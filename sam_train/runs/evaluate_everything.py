@@ -1,17 +1,25 @@
-"""How many of an image's objects are among its automatic masks: COCO's average recall, before and after tuning."""
+"""What is found of an image's objects without a prompt: COCO's precision and recall, and what it takes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
+from jaxtyping import UInt8
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
+from torch import Tensor
 
 from sam_train.data.sources.base import DataSource, ImageSet, Split
+from sam_train.data.sources.skipping import ForgivingImages, SkippedError
+from sam_train.evaluation.everything_page import write_everything_page
 from sam_train.files import write_json
+from sam_train.inference.center_finder import CenterFinder
 from sam_train.inference.finder import Finder
+from sam_train.inference.instances import Instances
 from sam_train.inference.mask_generator import Everything
 from sam_train.inference.predictor import Predictor
 from sam_train.metrics.coco import PredictedMask, TrueMask, score_detections
@@ -22,7 +30,25 @@ from sam_train.runs.run import Run
 LIMITS = (1, 10, 100, 1000)
 """Of an image's masks, the surest first, so many count."""
 
+COLUMNS = (*(f"AR@{limit}" for limit in LIMITS), "AP", "AP50", "decodes", "seconds")
+NAMED = "AP by name"
+
 Scores = Mapping[str, float | None]
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to find objects.
+
+    Attributes:
+        find: From an image to what is found in it.
+        num_decoded: Returns how many objects the decoder was asked for so far.
+        has_names: Whether what is found has the names of the data.
+    """
+
+    find: Callable[[UInt8[Tensor, "3 h w"]], Instances]
+    num_decoded: Callable[[], int] = lambda: 0
+    has_names: bool = False
 
 
 def evaluate_everything(
@@ -32,66 +58,112 @@ def evaluate_everything(
     grid: Everything | None = None,
     folder: str | Path | None = None,
 ) -> dict[str, Scores]:
-    """Score the automatic masks of a run's models on a split and leave ``everything.json`` in a folder.
+    """Score what a run's models find without a prompt; leave ``everything.json`` and ``everything.html`` in a folder.
 
     Args:
         run: With the two models.
         source: Images and masks; by default those of the run.
         split: Which images.
         grid: How everything is looked for.
-        folder: Where the file goes; by default the run's own.
+        folder: Where the files go; by default the run's own.
 
     Returns:
-        For the ``untuned`` and the ``tuned`` model ``AR@1``, ``AR@10``, ``AR@100``, ``AR@1000`` and ``AP``, whatever
-        the objects are called.
+        For the grid of clicks of the ``untuned`` and the ``tuned`` model, and for the ``head`` if the run trained one:
+        ``AR@1``, ``AR@10``, ``AR@100``, ``AR@1000``, ``AP`` and ``AP50``, whatever the objects are called; and for an
+        image ``decodes``, objects that the decoder was asked for, and ``seconds``. Of a head on data with names
+        ``AP by name``, too.
 
     Raises:
         InputError: If the images were trained on, or there are none, or something is wrong with them.
     """
-    images = held_out(run, source or run.source(), split, {}).splits[split]
-    finders = {name: Finder(Predictor(model), grid) for name, model in run.models().items()}
+    folder = run.folder if folder is None else Path(folder).expanduser()
+    images = held_out(run, source or run.source(), split, {}, folder).splits[split]
     console = Console()
     with Progress(console=console, transient=True) as progress:
-        scores = score_everything(finders, images, progress)
-    folder = run.folder if folder is None else Path(folder).expanduser()
-    write_json(folder / "everything.json", {"split": split, "num_images": len(images), **scores})
-    console.print(_table(scores, split))
-    console.print(f"report      {folder / 'everything.json'}", markup=False)
+        scores = score_everything(_ways(run, grid), images, progress)
+    num_images = len(images.readable()) if isinstance(images, ForgivingImages) else len(images)
+    write_json(folder / "everything.json", {"split": split, "num_images": num_images, **scores})
+    title = f"what is found without a prompt ({num_images} {split} images)"
+    columns = [*COLUMNS, *[NAMED] * any(NAMED in of for of in scores.values())]
+    write_everything_page(folder / "everything.html", title, columns, scores)
+    console.print(_table(title, columns, scores))
+    console.print(f"report      {folder / 'everything.html'}", markup=False)
     return scores
 
 
+def _ways(run: Run, grid: Everything | None) -> dict[str, Way]:
+    ways = {}
+    for name, model in run.models().items():
+        predictor = Predictor(model)
+        ways[name] = way_of(Finder(predictor, grid))
+        if name == "tuned" and (head := run.head()) is not None:
+            assert run.categories is not None
+            ways["head"] = way_of(Finder(predictor, grid, center=CenterFinder(predictor, head, run.categories)))
+    return ways
+
+
+def way_of(finder: Finder) -> Way:
+    """Return the way that a finder finds objects without a prompt: by its head, or else by the grid of clicks."""
+    find = finder.everything if finder.center is None else finder.find
+    return Way(find, lambda: finder.predictor.num_decoded, finder.center is not None)
+
+
 def score_everything(
-    finders: Mapping[str, Finder], images: ImageSet, progress: Progress | None = None
+    ways: Mapping[str, Way],
+    images: ImageSet,
+    progress: Progress | None = None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Scores]:
-    """Compute COCO's average recall and precision of what each finder finds without a prompt.
+    """Compute COCO's average recall and precision of what is found in each way without a prompt, and what it takes.
 
     Regions of many things count neither for nor against a mask.
     """
     truths: list[TrueMask] = []
-    found: dict[str, list[PredictedMask]] = {name: [] for name in finders}
+    found: dict[str, list[PredictedMask]] = {name: [] for name in ways}
+    taken = {name: [0.0, 0.0] for name in ways}  # decodes and seconds
     task = progress.add_task("images", total=len(images)) if progress else None
+    num_read = 0
     for index, image in enumerate(images.ids):
-        sample = images.read(index)
-        crowd = sample.crowd.tolist() if sample.crowd is not None else [False] * len(sample.value)
-        for mask, is_crowd in zip(sample.each_mask(), crowd, strict=True):
-            truths.append(TrueMask(image, encode_mask(mask.numpy()), is_crowd=is_crowd))
-        if sample.ignore is not None and sample.ignore.any():
-            truths.append(TrueMask(image, encode_mask(sample.ignore.numpy()), is_crowd=True))
-        for name, finder in finders.items():
-            instances = finder.everything(sample.image)
-            masks = zip(instances.masks.rles(), instances.scores.tolist(), strict=True)
-            found[name] += [PredictedMask(image, rle, score) for rle, score in masks]
         if progress and task is not None:
             progress.advance(task)
-    return {name: score_detections(masks, truths, LIMITS, by_category=False) for name, masks in found.items()}
+        try:
+            sample = images.read(index)
+        except SkippedError:
+            continue
+        num_read += 1
+        crowd = sample.crowd.tolist() if sample.crowd is not None else [False] * len(sample.value)
+        names = sample.category or ("",) * len(crowd)
+        for mask, is_crowd, name in zip(sample.each_mask(), crowd, names, strict=True):
+            truths.append(TrueMask(image, encode_mask(mask.numpy()), name, is_crowd=is_crowd))
+        if sample.ignore is not None and sample.ignore.any():
+            ignored = encode_mask(sample.ignore.numpy())
+            truths += [TrueMask(image, ignored, name, is_crowd=True) for name in images.categories or ("",)]
+        for name, way in ways.items():
+            before, start = way.num_decoded(), clock()
+            instances = way.find(sample.image)
+            taken[name][0] += way.num_decoded() - before
+            taken[name][1] += clock() - start
+            rows = zip(instances.masks.rles(), instances.scores.tolist(), instances.categories, strict=True)
+            found[name] += [PredictedMask(image, rle, score, called or "") for rle, score, called in rows]
+    has_names = len({truth.category for truth in truths}) > 1
+    scores: dict[str, Scores] = {}
+    for name, masks in found.items():
+        of_way = score_detections(masks, truths, LIMITS, by_category=False)
+        decodes, seconds = (total / max(num_read, 1) for total in taken[name])
+        of_way |= {"decodes": decodes, "seconds": seconds}
+        if has_names and ways[name].has_names:
+            of_way[NAMED] = score_detections(masks, truths)["AP"]
+        scores[name] = of_way
+    return scores
 
 
-def _table(scores: Mapping[str, Scores], split: str) -> Table:
-    table = Table(title=f"masks of everything ({split})")
-    columns = [*(f"AR@{limit}" for limit in LIMITS), "AP"]
-    for column in ("model", *columns):
-        table.add_column(column, justify="right" if column != "model" else "left")
+def _table(title: str, columns: list[str], scores: Mapping[str, Scores]) -> Table:
+    table = Table(title=title)
+    for column in ("", *columns):
+        table.add_column(column, justify="right" if column else "left")
     for name, values in scores.items():
-        cells = ["-" if values[column] is None else f"{values[column]:.3f}" for column in columns]
+        found = [values.get(column) for column in columns]
+        cells = ["-" if value is None else f"{value:.3f}" for value in found]
+        cells[columns.index("decodes")] = f"{values['decodes']:.0f}"
         table.add_row(name, *cells)
     return table

@@ -17,10 +17,15 @@ import torch
 from lightning import Callback, Trainer
 from rich.console import Console
 
+from sam_train.checkpoints.reading import read_file
+from sam_train.data.loading.boxes import categories_of
 from sam_train.data.loading.datamodule import ClipData, SegmentationData
 from sam_train.data.sources.base import ImageSet, Split
 from sam_train.data.sources.check import check_sources
+from sam_train.data.sources.skipping import begin_skipping, splits_of
+from sam_train.data.sources.splits import SPLITS
 from sam_train.errors import InputError
+from sam_train.files import written_whole
 from sam_train.metrics.base import find_metrics
 from sam_train.preprocessing import Preprocessing
 from sam_train.runs.given_prompts import tell_given
@@ -59,7 +64,7 @@ def fit(
         settings: What to train, on what, and how.
         folder: Where checkpoints go.
         callbacks: What happens around the steps; by default those of :func:`default_callbacks`.
-        logger: Of Lightning; by default none.
+        logger: Of Lightning, beside the curves in the folder's ``metrics``; by default none.
         resume: Go on with the interrupted run in the folder.
         is_alone: Refuse devices that would need further processes, as within a sweep: each would begin it anew.
 
@@ -87,10 +92,13 @@ def fit(
         if then is not None:
             require_same_base(then, record["base"], where)
         model = tuned_model(base, record["config"])
-        data = make_data(settings, model.preprocessing, {"train", "val", settings.evaluation.split}, trainer)
+        needed: set[Split] = {"train", "val", settings.evaluation.split}
+        data = make_data(settings, model.preprocessing, needed, folder, trainer, resume)
         record["images"] = known_images(data.splits) if trainer.is_global_zero else {}
         if then is not None:
             require_same_images(then["images"], record["images"], where)
+        if settings.prompter is not None:
+            record["categories"] = [*categories_of(data.splits["train"])]
         torch.manual_seed(settings.seed)
         keep_base = settings.model.source() == "random"
         task = make_task(settings, model, record, keep_base, metrics)
@@ -103,8 +111,24 @@ def fit(
             trainer.validate(task, data, verbose=False)
         trainer.fit(task, data, ckpt_path=folder / "last.ckpt" if resume else None, weights_only=True)
     best = getattr(trainer.checkpoint_callback, "best_model_path", "")  # without a BestCheckpoint nothing keeps it
+    if best and settings.prompter is not None and model.num_frozen_steps() is None and trainer.is_global_zero:
+        take_over_head(folder / "last.ckpt", Path(best))
     checkpoint = trainer.strategy.broadcast(str(best or folder / "last.ckpt"))  # where the first process wrote it
     return Run(Path(checkpoint), record, base, data, device=trainer.strategy.root_device)
+
+
+def take_over_head(last: Path, best: Path) -> None:
+    """Have the best checkpoint hold the head of the last step.
+
+    Where features do not change, that head fits the best model as well, and has learned longest: which step was the
+    best is a matter of masks from prompts alone.
+    """
+    if not last.is_file():
+        return
+    content, newer = read_file(best), read_file(last)["state_dict"]
+    head = {name: value for name, value in newer.items() if name.startswith("prompter.")}
+    with written_whole(best, durable=True) as temporary, temporary.open("wb") as file:
+        torch.save({**content, "state_dict": {**content["state_dict"], **head}}, file)
 
 
 def default_callbacks(folder: Path, shows_progress: bool = True, task: ClipTraining | None = None) -> list[Callback]:
@@ -115,19 +139,35 @@ def default_callbacks(folder: Path, shows_progress: bool = True, task: ClipTrain
 
 
 def make_data(
-    settings: Settings, preprocessing: Preprocessing, needed: set[Split], trainer: Trainer | None = None
+    settings: Settings,
+    preprocessing: Preprocessing,
+    needed: set[Split],
+    folder: Path,
+    trainer: Trainer | None = None,
+    resume: bool = False,
 ) -> SegmentationData:
     """Make the loaders for a model; the first process checks the data for all.
+
+    Args:
+        settings: Of the run.
+        preprocessing: Of the model.
+        needed: Splits that must have images.
+        folder: Of the run.
+        trainer: Of the run.
+        resume: Whether what the run has left out before stays so.
 
     Raises:
         InputError: If there is no such split as one that is needed, or something is wrong with the data.
     """
-    splits = settings.data.splits()
+    splits = splits_of(settings.data, folder)
     require_splits(splits, needed)
-    if settings.data.check and (trainer is None or trainer.is_global_zero):
-        check_sources({name: splits[name] for name in splits if name in needed})
+    if trainer is None or trainer.is_global_zero:
+        begin_skipping(splits, anew=() if resume else SPLITS)
+        if settings.data.check:
+            check_sources({name: splits[name] for name in splits if name in needed})
     if settings.task is None:
-        return SegmentationData(splits, preprocessing, settings.loader, settings.seed)
+        with_boxes = settings.prompter is not None
+        return SegmentationData(splits, preprocessing, settings.loader, settings.seed, with_boxes)
     return clip_data(splits, preprocessing, settings.loader, settings.seed, settings.task)
 
 
@@ -161,6 +201,8 @@ def _own_callbacks(settings: Settings, given: Sequence[Callback]) -> Iterator[Ca
     if settings.task is not None:
         if settings.cache is not None:
             raise InputError("cache=on: features of clips are not kept; leave cache out with task=video")
+        if settings.prompter is not None:
+            raise InputError("prompter=center: finds objects of images; leave it out with task=video")
         return
     if settings.cache is not None:
         cache = settings.cache

@@ -18,6 +18,9 @@ from sam_train.data.sources.tones import PERCENTILES, WINDOWS, Tones, known_tone
 from sam_train.data.sources.volume.cases import read_description
 from sam_train.data.sources.volume.source import VolumeSource
 from sam_train.errors import InputError
+from sam_train.inference.center_finder import CenterFinder
+from sam_train.inference.finder import Finder, Tiling
+from sam_train.inference.mask_generator import Everything
 from sam_train.inference.predictor import Predictor
 from sam_train.inference.regions import Cleaning
 from sam_train.inference.volumes import View
@@ -104,6 +107,32 @@ def as_in_training(source: DataSource, checkpoint: str | Path) -> DataSource:
         return source
     assert isinstance(source, PixelSource)
     return replace(source, channels=tones.channels, window=tones.windows or None, percentiles=tones.percentiles)
+
+
+def open_finder(
+    checkpoint: str | Path,
+    weights: str | None = None,
+    image_size: int | None = None,
+    device: torch.device | str | None = None,
+    cleaning: Cleaning | None = None,
+    grid: Everything | None = None,
+    tiling: Tiling | None = None,
+    min_score: float = 0.0,
+) -> Finder:
+    """Return what finds objects in whole images: see :func:`open_model`, :class:`Finder` and its ``find``."""
+    predictor = open_predictor(checkpoint, weights, image_size, device, cleaning)
+    path, center = Path(checkpoint).expanduser(), None
+    if _is_run(path):
+        run = Run.load(path, weights)
+        if (head := run.head()) is not None and run.categories is not None:
+            center = CenterFinder(predictor, head, run.categories)
+    return Finder(predictor, grid, tiling, min_score, center)
+
+
+def found_categories(checkpoint: str | Path) -> tuple[str, ...] | None:
+    """Return the names of what a checkpoint's head finds without a prompt; None if it has no head."""
+    path = Path(checkpoint).expanduser()
+    return Run.load(path).categories if _is_run(path) else None
 
 
 def volume_view(checkpoint: str | Path, window: str | Sequence[float] | None = None) -> View:

@@ -61,22 +61,22 @@ class Wanted:
     """What is looked for in each image.
 
     Attributes:
-        prompts: A file of boxes or points; None for everything in the images.
+        prompts: A file of boxes or points.
         same: Prompts that are given for every image.
+        everything: Whether all objects are looked for by a grid of clicks. Otherwise, and without prompts, those that
+            the checkpoint's head has learned to find.
     """
 
     prompts: PromptFile | None = None
     same: Sequence[GivenObject] = ()
-
-    @property
-    def everything(self) -> bool:
-        """Whether nothing was prompted."""
-        return self.prompts is None and not self.same
+    everything: bool = False
 
     def find(self, finder: Finder, name: str, pixels: UInt8[Tensor, "3 h w"]) -> Instances:
         """Return what is found in an image of this name."""
         if self.everything:
             return finder.everything(pixels)
+        if self.prompts is None and not self.same:
+            return finder.find(pixels)
         given = [*self.same, *(self.prompts.of(name) if self.prompts else ())]
         return finder.prompted(pixels, given)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ FREE = frozenset(
         "data.root",
         "data.check",
         "data.index",
+        "data.on_error",
         "model.weights",
         "loader.num_workers",
         "loader.micro_batch",
@@ -27,7 +29,20 @@ FREE = frozenset(
 LONGER = frozenset({"trainer.max_steps", "trainer.max_epochs"})
 """Settings that may grow: to go on for longer is no accident."""
 
-COMPARED = ("model", "tuning", "prompts", "loss", "optim", "data", "loader", "cache", "trainer", "average", "seed")
+COMPARED = (
+    "model",
+    "tuning",
+    "prompts",
+    "loss",
+    "optim",
+    "data",
+    "loader",
+    "cache",
+    "prompter",
+    "trainer",
+    "average",
+    "seed",
+)
 TRAINER = frozenset({"max_steps", "max_epochs", "accumulate_grad_batches", "gradient_clip_val", "precision"})
 """Of the trainer's settings those that change the steps still to come."""
 
@@ -91,8 +106,14 @@ def _compared(config: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: value
         for name, value in flat.items()
-        if name not in FREE and (not name.startswith("trainer.") or name.removeprefix("trainer.") in TRAINER)
+        if _of_any_source(name) not in FREE
+        and (not name.startswith("trainer.") or name.removeprefix("trainer.") in TRAINER)
     }
+
+
+def _of_any_source(name: str) -> str:
+    """Return a setting's name as if its source were the only one of the run."""
+    return re.sub(r"^data\.parts\.[^.]+\.", "data.", name)
 
 
 def _flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:

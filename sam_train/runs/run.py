@@ -17,10 +17,14 @@ from sam_train.data.loading.datamodule import SegmentationData
 from sam_train.data.sources.base import DataSource
 from sam_train.errors import InputError
 from sam_train.models import ImageModel, build_model
+from sam_train.models.center_head import CenterHead
 from sam_train.models.sam2.sam2 import Sam2
 from sam_train.runs.record import VERSION, rebuild
 from sam_train.runs.settings import ModelChoice
+from sam_train.tasks.center_training import new_head
 from sam_train.tuning.surgery import Tuning
+
+_HEAD = "prompter.head."  # how the names of the head's weights begin in a checkpoint
 
 
 class Run:
@@ -115,7 +119,10 @@ class Run:
             InputError: If the base model's weights are not those that the run began with, or the checkpoint is damaged.
         """
         model = tuned_model(self.untuned(), self.record["config"])
-        state = {name.removeprefix("model."): value for name, value in read_run(self.checkpoint)["state_dict"].items()}
+        found, state = read_run(self.checkpoint)["state_dict"], {}
+        for name, value in found.items():
+            if self.categories is None or not name.startswith(_HEAD):
+                state[name.removeprefix("model.")] = value
         trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
         if lost := sorted(trained - state.keys()) or sorted(state.keys() - model.state_dict().keys()):
             raise InputError(
@@ -124,6 +131,31 @@ class Run:
         model.load_state_dict({**model.state_dict(), **state})
         share_frozen(self.untuned(), model)
         return model.eval()
+
+    @property
+    def categories(self) -> tuple[str, ...] | None:
+        """Names of what the run's head finds without a prompt; None if it has no head."""
+        return tuple(self.record["categories"]) if self.record["config"].get("prompter") else None
+
+    def head(self) -> CenterHead | None:
+        """Return the head that finds objects without a prompt, in evaluation mode; None if the run trained none.
+
+        Raises:
+            InputError: If the checkpoint is damaged.
+        """
+        if self.categories is None:
+            return None
+        head = new_head(self.untuned(), self.categories, seed=0)
+        found = read_run(self.checkpoint)["state_dict"]
+        state = {name.removeprefix(_HEAD): value for name, value in found.items() if name.startswith(_HEAD)}
+        shapes = {name: value.shape for name, value in state.items()}
+        if shapes != {name: value.shape for name, value in head.state_dict().items()}:
+            raise InputError(
+                f"checkpoint={self.checkpoint} is damaged: its head that finds objects is not one of "
+                f"{len(self.categories)} categories on {self.model.preset}"
+            )
+        head.load_state_dict(state)
+        return head.eval()
 
     def models(self) -> dict[str, ImageModel]:
         """Return the ``untuned`` and the ``tuned`` model on the run's device; they share what is the same in both."""

@@ -13,6 +13,7 @@ from sam_train.data.loading.datamodule import Loading
 from sam_train.data.sources.base import DataSource, Split
 from sam_train.losses.sam_loss import SamLoss
 from sam_train.prompts.simulator import PromptSimulator
+from sam_train.tasks.center_training import CenterTraining
 from sam_train.tasks.clip_training import ClipTraining
 from sam_train.tuning.optimization import Optimization
 from sam_train.tuning.surgery import Tuning
@@ -52,6 +53,7 @@ class Evaluation:
         controls: Whether to score what a filled box, a threshold and another object's box give.
         coco: Whether to compute COCO's AP and AR of the masks from boxes.
         forgetting: How many images of the procedural world both models are scored on.
+        corrected_frames: Of clips: on how many frames, one after another, a person clicks three times on what is wrong.
     """
 
     split: Split = "test"
@@ -63,6 +65,7 @@ class Evaluation:
     controls: bool = False
     coco: bool = False
     forgetting: int = 0
+    corrected_frames: int = 0
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,7 @@ class Settings:
         trainer: Arguments of :class:`lightning.Trainer` that differ from :data:`TRAINER`.
         evaluation: What is scored afterwards.
         cache: Where features of a frozen encoder are kept; None to compute them in every step.
+        prompter: A head that learns to find objects without a prompt; None for none.
         task: How the model learns to follow objects through clips; None to train it on images.
         seed: Of everything random.
     """
@@ -133,5 +137,6 @@ class Settings:
     trainer: Mapping[str, Any] = field(default_factory=dict)
     evaluation: Evaluation = field(default_factory=Evaluation)
     cache: Cache | None = None
+    prompter: CenterTraining | None = None
     task: ClipTraining | None = None
     seed: int = 0

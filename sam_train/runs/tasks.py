@@ -15,6 +15,7 @@ from sam_train.models import ImageModel
 from sam_train.models.sam2.sam2 import Sam2
 from sam_train.preprocessing import Preprocessing
 from sam_train.runs.settings import Settings
+from sam_train.tasks.center_training import CenterLearner, new_head
 from sam_train.tasks.clip_training import ClipTraining
 from sam_train.tasks.image import ImageTask
 from sam_train.tasks.video import VideoTask
@@ -28,13 +29,18 @@ def known_metrics(task: ClipTraining | None) -> tuple[Metric, ...]:
 def make_task(
     settings: Settings, model: ImageModel, record: dict[str, Any], keep_base: bool, metrics: Sequence[Metric]
 ) -> ImageTask:
-    """Return what is trained, on images or on clips.
+    """Return what is trained, on images or on clips. The record says which categories there are, if a head finds them.
 
     Raises:
         InputError: If a model without a memory is to follow objects.
     """
     if settings.task is None:
-        return ImageTask(model, settings.prompts, settings.loss, settings.optim, record, keep_base, metrics)
+        prompter = None
+        if settings.prompter is not None:
+            head = new_head(model, record["categories"], settings.seed)
+            prompter = CenterLearner(head, settings.prompter, model.preprocessing.image_size)
+        common = (settings.loss, settings.optim, record, keep_base, metrics)
+        return ImageTask(model, settings.prompts, *common, prompter=prompter)
     return VideoTask(
         require_memory(model, settings.model.preset),
         settings.task,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from lightning import Trainer
 from torch import Tensor
+from torch.nn import Parameter
 
 
 class DivergenceError(RuntimeError):
@@ -29,7 +32,7 @@ class StepGradients:
         self._samples.append(samples)
 
     def average(
-        self, trainer: Trainer, optimizer: torch.optim.Optimizer, device: torch.device, num_rounds: int
+        self, trainer: Trainer, parameters: Sequence[Parameter], device: torch.device, num_rounds: int
     ) -> list[float]:
         """Turn gradients of sums over objects into those of the mean; return the mean of each loss term over objects.
 
@@ -38,14 +41,13 @@ class StepGradients:
 
         Args:
             trainer: Says how many batches and devices there were.
-            optimizer: Whose parameters have the gradients.
+            parameters: That have the gradients.
             device: For sums over devices.
             num_rounds: Rounds of prompts that each term is a sum over, too.
 
         Raises:
             DivergenceError: On every device, if the loss of any was not finite, or the gradient is not.
         """
-        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         terms = torch.stack(self._terms)
         are_bad = ~terms.isfinite().all(dim=1)

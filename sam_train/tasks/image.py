@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn import Parameter
 from torch.utils.checkpoint import checkpoint
 
 from sam_train.data.loading.seeds import seed_of
@@ -17,6 +18,7 @@ from sam_train.errors import InputError
 from sam_train.inference.interaction import encode, interact
 from sam_train.inference.overlay import validation_pictures
 from sam_train.inference.scoring import score_batch
+from sam_train.losses.center_loss import CenterTerms
 from sam_train.losses.sam_loss import LossTerms, SamLoss
 from sam_train.metrics import DICE, IOU
 from sam_train.metrics.base import Metric
@@ -25,6 +27,7 @@ from sam_train.models.promptable import PromptableModel
 from sam_train.prompts.protocols import Protocol, find_protocols
 from sam_train.prompts.simulator import PromptSimulator
 from sam_train.structures import NUM_DRAWS, Batch, ImageFeatures
+from sam_train.tasks.center_training import CenterLearner, boxes_of_masks
 from sam_train.tasks.gradients import StepGradients
 from sam_train.tasks.micro_batches import loss_in_parts, split_batch
 from sam_train.tasks.task import Task
@@ -52,6 +55,8 @@ class ImageTask(Task):
             read again from a file.
         metrics: What validation measures.
         protocols: Kinds of prompt that validation scores; by default those that fit the training prompts.
+        prompter: A head that learns beside the model to find objects without a prompt; None for none. What the model
+            learns is the same to the last bit.
     """
 
     def __init__(
@@ -64,9 +69,11 @@ class ImageTask(Task):
         keep_base: bool,
         metrics: Sequence[Metric] = (DICE, IOU),
         protocols: Mapping[str, Protocol] | None = None,
+        prompter: CenterLearner | None = None,
     ) -> None:
         super().__init__()
         self.model = model
+        self.prompter = prompter
         self.simulator = simulator
         self.loss = loss
         self.optimization = optimization
@@ -78,6 +85,7 @@ class ImageTask(Task):
         self.seed = torch.initial_seed()
         self._rows: list[pa.Table] = []  # of the batches validated so far
         self._step = StepGradients()
+        self._prompter_step = StepGradients()
 
     def train(self, mode: bool = True) -> ImageTask:
         """Set training mode, except for what is frozen."""
@@ -93,6 +101,8 @@ class ImageTask(Task):
         the rates it had.
         """
         optimizer = self.optimization.optimizer(self.model)
+        if self.prompter is not None:
+            optimizer.add_param_group(self.prompter.group())
         horizon = self.record.get("horizon") or int(self.trainer.estimated_stepping_batches)
         self.record["horizon"] = horizon
         schedule = self.optimization.schedule(optimizer, horizon)
@@ -106,7 +116,9 @@ class ImageTask(Task):
 
     def loss_terms(self, batch: Batch) -> LossTerms:
         """Sum the terms of the loss over the batch's objects and the rounds of prompts."""
-        features = self.encode(batch)
+        return self._model_terms(self.encode(batch), batch)
+
+    def _model_terms(self, features: ImageFeatures, batch: Batch) -> LossTerms:
         at_once = self.record.get("micro_objects") or max(batch.num_objects, 1)
         if batch.num_objects <= at_once:
             return self._object_terms(features, batch)
@@ -121,8 +133,20 @@ class ImageTask(Task):
         return _sum_terms([self.loss(prediction, targets) for _, prediction in rounds])
 
     def loss_of(self, batch: Batch) -> Tensor:
-        """See :meth:`Task.loss_of`."""
-        return self.loss.total(self.loss_terms(batch))
+        """See :meth:`Task.loss_of`; with that of the head that finds objects."""
+        if self.prompter is None:
+            return self.loss.total(self.loss_terms(batch))
+        features = self.encode(batch)
+        return self.loss.total(self._model_terms(features, batch)) + self._prompter_loss(features, batch, noted=False)
+
+    def _prompter_loss(self, features: ImageFeatures, batch: Batch, noted: bool) -> Tensor:
+        """Return the loss of the head, summed over all objects of the images, those that do not train included."""
+        assert self.prompter is not None
+        assert batch.everything is not None, "the loaders were not asked for the boxes of all objects"
+        terms = self.prompter.terms(features, batch.everything)
+        if noted:
+            self._prompter_step.note(torch.stack(terms).detach(), len(batch.everything.boxes), batch.ids)
+        return self.prompter.loss.total(terms)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Have dropout draw as a function of seed, step and device alone, so that a resumed run has the same."""
@@ -137,9 +161,11 @@ class ImageTask(Task):
         parts = list(split_batch(batch, self.record.get("micro_batch") or len(batch.ids)))
 
         def noted_loss(part: Batch) -> Tensor:
-            terms = self.loss_terms(part)
+            features = self.encode(part)
+            terms = self._model_terms(features, part)
             self._step.note(torch.stack(terms).detach(), part.num_objects, part.ids)
-            return self.loss.total(terms)
+            loss = self.loss.total(terms)
+            return loss if self.prompter is None else loss + self._prompter_loss(features, part, noted=True)
 
         if len(parts) == 1:
             return noted_loss(batch)
@@ -153,11 +179,36 @@ class ImageTask(Task):
         Raises:
             DivergenceError: On every device, if the loss of any was not finite, or the gradient is not.
         """
-        means = self._step.average(self.trainer, optimizer, self.device, self.simulator.corrections + 1)
+        own, of_prompter = self._trained(optimizer)
+        means = self._step.average(self.trainer, own, self.device, self.simulator.corrections + 1)
         terms = LossTerms(*(torch.tensor(value, dtype=torch.double) for value in means))
         self.log("train/loss", self.loss.total(terms), prog_bar=True)
         for name, value in terms._asdict().items():
             self.log(f"train/{name}", value)
+        if self.prompter is not None:
+            found = self._prompter_step.average(self.trainer, of_prompter, self.device, 1)
+            for name, value in zip(CenterTerms._fields, found, strict=True):
+                self.log(f"train/center_{name}", value)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip the gradient of the model and that of the head that finds objects each by its own norm."""
+        if self.prompter is None or not gradient_clip_val:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+            return
+        for parameters in self._trained(optimizer):
+            torch.nn.utils.clip_grad_norm_(parameters, gradient_clip_val)
+
+    def _trained(self, optimizer: torch.optim.Optimizer) -> tuple[list[Parameter], list[Parameter]]:
+        """Return what trains of the model, and of the head that finds objects."""
+        of_prompter = [] if self.prompter is None else [*self.prompter.parameters()]
+        others = {id(parameter) for parameter in of_prompter}
+        every = (parameter for group in optimizer.param_groups for parameter in group["params"])
+        return [parameter for parameter in every if id(parameter) not in others], of_prompter
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Score every object by each protocol."""
@@ -217,7 +268,7 @@ class ImageTask(Task):
         radius = torch.linspace(side / 32, side / 4, num_objects)[:, None, None]
         rows, columns = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
         size = torch.tensor([[side, side]])
-        return Batch(
+        batch = Batch(
             images=torch.randint(0, 256, (1, 3, side, side), generator=generator, dtype=torch.uint8),
             masks=torch.hypot(rows - center[:, 0], columns - center[:, 1]) <= radius,
             object_image=torch.zeros(num_objects, dtype=torch.long),
@@ -226,6 +277,7 @@ class ImageTask(Task):
             draws=torch.rand(num_objects, NUM_DRAWS, generator=generator),
             ids=("an image of noise",),
         )
+        return batch if self.prompter is None else replace(batch, everything=boxes_of_masks(batch))
 
 
 def _sum_terms(parts: Sequence[LossTerms]) -> LossTerms:

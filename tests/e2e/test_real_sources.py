@@ -6,7 +6,10 @@ import shutil
 import numpy as np
 import pytest
 
+from sam_train.data.sources.folder import FolderSource
 from sam_train.data.sources.volume.reading import read_volume
+from sam_train.metrics.rle import encode_mask
+from tests.data.sources.sa1b_files import write_tar
 from tests.e2e.commands import SMALL, assert_report, run
 from tests.parity.reference import SHARED
 
@@ -61,6 +64,22 @@ def test_a_table_of_real_images(tmp_path, monkeypatch):
     columns = datasets.Features({"image": datasets.Image(), "mask": datasets.Image()})
     datasets.Dataset.from_dict(rows, features=columns).to_parquet(tmp_path / "nuclei.parquet")
     assert train(monkeypatch, tmp_path / "run", "data=hf", f"data.root={tmp_path}/nuclei.parquet")["num_images"] == 1
+
+
+def test_tars_of_real_images(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    images = FolderSource(str(DATA / "nuclei_fluorescence"), split=(0, 0, 1)).splits()["test"]
+    for tar in range(3):
+        members = []
+        for index in range(tar * 3, tar * 3 + 3):
+            sample = images.read(index)
+            masks = [{"segmentation": encode_mask(mask.numpy())} for mask in sample.each_mask()]
+            said = {"image": {"height": sample.size[0], "width": sample.size[1]}, "annotations": masks}
+            members += [(f"{index}.png", images.pairs[index].image.read_bytes())]
+            members += [(f"{index}.json", json.dumps(said).encode())]
+        write_tar(tmp_path / "tars" / f"{tar:06}.tar", members)
+    assert train(monkeypatch, tmp_path / "run", f"data.root={tmp_path}/tars")["num_images"] == 1
+    assert "found 3 tars of images and JSON: data=sa1b" in capsys.readouterr().out
 
 
 def test_arrays_of_real_volumes(tmp_path, monkeypatch):

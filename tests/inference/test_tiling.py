@@ -1,5 +1,6 @@
 """Large images tile by tile: every pixel is looked at, and objects are whole again."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 
 from sam_train.data.sources.prompt_files import GivenObject
 from sam_train.inference.finder import Finder, Tiling
-from sam_train.inference.found_masks import FoundMasks
+from sam_train.inference.instances import Instances
 from sam_train.inference.mask_filters import mask_boxes
 from sam_train.inference.mask_generator import Everything
 from sam_train.inference.predictor import Predictor
@@ -45,10 +46,8 @@ def seen_in(crop, masks):
     x0, y0, x1, y1 = crop.box
     parts = masks[:, y0:y1, x0:x1]
     parts = parts[parts.flatten(1).any(1)]
-    nothing, size = torch.zeros(len(parts), 2), crop.size
     scores = torch.linspace(0.9, 0.8, len(parts))
-    whole = torch.tensor([0, 0, size[1], size[0]]).expand(len(parts), 4)
-    return FoundMasks(RunLengths.of(parts.contiguous()), mask_boxes(parts), scores, scores, nothing, whole)
+    return Instances(RunLengths.of(parts.contiguous()), mask_boxes(parts), scores, (None,) * len(parts))
 
 
 def test_objects_are_found_once_and_whole_though_tiles_cut_them():
@@ -68,6 +67,17 @@ def test_a_piece_without_its_counterpart_is_dropped():
     ]
     assert len(stitch(found, SIZE, 0.5)) == 0
     assert len(stitch([(crop, seen_in(crop, truth[:0])) for crop in tiles(SIZE, 60, 20)], SIZE, 0.5)) == 0
+
+
+def test_pieces_are_put_together_where_they_are_called_the_same():
+    truth = squares((30, 80, 170, 130))  # whole in no tile
+    crops = tiles(SIZE, 100, 40)
+    seen = [(crop, seen_in(crop, truth)) for crop in crops]
+    named = [(crop, replace(one, categories=("a",) * len(one))) for crop, one in seen]
+    assert stitch(named, SIZE, 0.5).categories == ("a",)
+    assert stitch(named, SIZE, 0.5).masks.areas().tolist() == truth.sum((1, 2)).tolist()
+    each = [(crop, replace(one, categories=(str(crop.box),) * len(one))) for crop, one in seen]
+    assert len(stitch(each, SIZE, 0.5)) == 0
 
 
 @pytest.fixture(scope="module")

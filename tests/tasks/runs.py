@@ -12,6 +12,7 @@ from sam_train.losses.sam_loss import SamLoss
 from sam_train.models import build_model
 from sam_train.prompts.simulator import PromptSimulator
 from sam_train.tasks.callbacks import BestCheckpoint, LastValidation
+from sam_train.tasks.center_training import CenterLearner, CenterTraining, new_head
 from sam_train.tasks.image import ImageTask
 from sam_train.tasks.resume_point import ResumePoint
 from sam_train.tuning.optimization import Optimization
@@ -34,20 +35,33 @@ class Losses(Callback):
 
 
 def make_data(
-    batch_size: int, augmentation: Augmentation | None = AUGMENTATION, val: ImageSet | None = None
+    batch_size: int,
+    augmentation: Augmentation | None = AUGMENTATION,
+    val: ImageSet | None = None,
+    with_boxes: bool = False,
 ) -> SegmentationData:
     source = Squares(num_images=6)
     loading = Loading(batch_size=batch_size, max_objects=3, min_area=4, num_workers=0, augmentation=augmentation)
     splits = {"train": source, "val": val or source}
-    return SegmentationData(splits, build_model("sam_nano", SIZE).preprocessing, loading, 0)
+    return SegmentationData(splits, build_model("sam_nano", SIZE).preprocessing, loading, 0, with_boxes)
 
 
-def make_task(mode="full", keep_base=True, simulator=None, optimization=None, preset="sam_nano", **tuning) -> ImageTask:
+def make_task(
+    mode="full",
+    keep_base=True,
+    simulator=None,
+    optimization=None,
+    preset="sam_nano",
+    prompter: CenterTraining | None = None,
+    **tuning,
+) -> ImageTask:
     torch.manual_seed(0)
     model = build_model(preset, SIZE)
     Tuning(mode, rank=2, **tuning).apply(model)
     simulator = simulator or PromptSimulator(box=1, point=1, corrections=1)
-    return ImageTask(model, simulator, SamLoss(), optimization or Optimization(warmup=0), {"note": "test"}, keep_base)
+    learner = prompter and CenterLearner(new_head(model, ["square"], 0), prompter, SIZE)
+    optimization = optimization or Optimization(warmup=0)
+    return ImageTask(model, simulator, SamLoss(), optimization, {"note": "test"}, keep_base, prompter=learner)
 
 
 def make_trainer(folder: Path, **options) -> Trainer:
@@ -77,3 +91,8 @@ def make_trainer(folder: Path, **options) -> Trainer:
 
 def weights(task: ImageTask) -> dict[str, torch.Tensor]:
     return {name: value.detach().clone() for name, value in task.model.state_dict().items()}
+
+
+def head_weights(task: ImageTask) -> dict[str, torch.Tensor]:
+    assert task.prompter is not None
+    return {name: value.detach().clone() for name, value in task.prompter.state_dict().items()}

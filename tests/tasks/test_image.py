@@ -13,9 +13,10 @@ from lightning import Callback
 from sam_train.losses.sam_loss import LossTerms
 from sam_train.prompts.simulator import PromptSimulator
 from sam_train.tasks.callbacks import BestCheckpoint
+from sam_train.tasks.center_training import CenterTraining
 from sam_train.tasks.gradients import DivergenceError
 from sam_train.tuning.optimization import Optimization
-from tests.tasks.runs import Losses, make_data, make_task, make_trainer, weights
+from tests.tasks.runs import Losses, head_weights, make_data, make_task, make_trainer, weights
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),
@@ -42,7 +43,8 @@ def one_step(folder, devices, batch_size, accumulate):
 def test_two_processes_step_as_one(tmp_path):
     one, logged = one_step(tmp_path / "one", devices=1, batch_size=4, accumulate=1)
     two, logged_of_two = one_step(tmp_path / "two", devices=2, batch_size=2, accumulate=1)
-    start = weights(make_task())
+    task = make_task(prompter=CenterTraining())
+    start = {**weights(task), **head_weights(task)}
     assert max((one[name] - start[name]).abs().max().item() for name in one) > 1e-5
     assert_same(one, two, 1e-9)
     assert logged == pytest.approx(logged_of_two, rel=1e-9)  # scored on one image: the second process has none

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from sam_train.data.loading.collate import collate
 from sam_train.data.loading.seeds import seed_of
-from sam_train.structures import Batch, Tensors
+from sam_train.structures import Batch
+from sam_train.tensors import Tensors
 
 
 @dataclass  # not frozen for the same reason as Batch

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import default_collate
 from torchvision.transforms.v2 import functional as TF
 
+from sam_train.centers import ObjectBoxes
 from sam_train.data.loading.given_prompts import given_or_none, pack_prompts
 from sam_train.data.loading.seeds import object_draws
 from sam_train.preprocessing import Preprocessing
@@ -69,21 +70,33 @@ def collate(batches: Sequence[Batch]) -> Batch:
         ids=tuple(sample_id for batch in batches for sample_id in batch.ids),
         originals=tuple(originals) or None,
         num_too_small=tuple(num_too_small) or None,
-        ignore=_pack_ignore(batches),
+        ignore=_pack_ignore([batch.ignore for batch in batches], counts),
         given=pack_prompts([batch.given for batch in batches], [batch.num_objects for batch in batches]),
         features=type(features[0]).cat(features) if features else None,  # pyright: ignore[reportArgumentType]
+        everything=_pack_boxes([batch.everything for batch in batches if batch.everything is not None], counts),
     )
 
 
-def _pack_ignore(batches: Sequence[Batch]) -> Tensor | None:
-    """Return the ignored pixels of all images; None where no batch has any."""
-    some = next((batch.ignore for batch in batches if batch.ignore is not None), None)
+def _pack_boxes(parts: Sequence[ObjectBoxes], counts: Sequence[int]) -> ObjectBoxes | None:
+    """Return the boxes of all images; each part is of as many as ``counts`` says."""
+    if not parts:
+        return None
+    offsets = [sum(counts[:index]) for index in range(len(counts))]
+    return ObjectBoxes(
+        torch.cat([part.boxes for part in parts]),
+        torch.cat([part.object_image + offset for part, offset in zip(parts, offsets, strict=True)]),
+        torch.cat([part.category for part in parts]),
+        _pack_ignore([part.ignore for part in parts], counts),
+    )
+
+
+def _pack_ignore(parts: Sequence[Tensor | None], counts: Sequence[int]) -> Tensor | None:
+    """Return the ignored pixels of all images, each part of as many as ``counts`` says; None where none has any."""
+    some = next((part for part in parts if part is not None), None)
     if some is None:
         return None
-    sizes = [(len(batch.ids), *some.shape[1:]) for batch in batches]
-    return _pack(
-        [some.new_zeros(size) if b.ignore is None else b.ignore for b, size in zip(batches, sizes, strict=True)]
-    )
+    sizes = [(count, *some.shape[1:]) for count in counts]
+    return _pack([some.new_zeros(size) if part is None else part for part, size in zip(parts, sizes, strict=True)])
 
 
 def _pack(parts: Sequence[Tensor]) -> Tensor:

@@ -13,11 +13,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from sam_train.data.loading.augmentation import Augmentation
+from sam_train.data.loading.boxes import boxes_in
 from sam_train.data.loading.collate import to_batch
 from sam_train.data.loading.crowds import with_crowds_ignored, without_crowds
 from sam_train.data.loading.seeds import generator_of
 from sam_train.data.loading.views import PLAIN, Views
 from sam_train.data.sources.base import ImageSet
+from sam_train.data.sources.skipping import SkippedError
 from sam_train.errors import InputError
 from sam_train.preprocessing import Preprocessing
 from sam_train.structures import Batch, EncoderState, ImageFeatures, Sample
@@ -52,6 +54,7 @@ class TrainDataset(Dataset[Batch]):
         min_area: Objects smaller than this in the model's input, in its pixels, are left out.
         seed: Seed of everything random.
         cache: Store of the images' features, which also says how many views images have; None to load images.
+        with_boxes: Whether the boxes of all objects come beside the masks of those that were chosen.
     """
 
     def __init__(
@@ -63,8 +66,10 @@ class TrainDataset(Dataset[Batch]):
         min_area: float,
         seed: int,
         cache: FeatureReader | None = None,
+        with_boxes: bool = False,
     ) -> None:
         self.images = images
+        self.with_boxes = with_boxes
         self.views = Views(images, preprocessing, augmentation, seed, cache.views if cache else None)
         self.max_objects = max_objects
         self.min_area = min_area
@@ -78,7 +83,8 @@ class TrainDataset(Dataset[Batch]):
     def __getitem__(self, key: EpochIndex) -> Batch:
         """Return one image with at least one object.
 
-        An image without objects cannot train a promptable model: another image, drawn at random, takes its place.
+        An image without objects cannot train a promptable model, and one that is left out no model: another image,
+        drawn at random, takes its place.
 
         Raises:
             InputError: If no image has an object.
@@ -89,7 +95,10 @@ class TrainDataset(Dataset[Batch]):
                 continue
             generator = generator_of("choose", self.images.ids[position], epoch, self.seed)
             choose = partial(self._choose, position=position, generator=generator)
-            sample = without_crowds(self.images.read(position, choose, with_image=self.cache is None))
+            try:
+                sample = without_crowds(self.images.read(position, choose, with_image=self.cache is None))
+            except SkippedError:
+                continue
             if batch := self._prepare(position, sample, epoch):
                 return batch
         side = self.views.preprocessing.image_size
@@ -99,10 +108,12 @@ class TrainDataset(Dataset[Batch]):
         )
 
     def _candidates(self, epoch: int, index: int) -> Iterator[int]:
-        """Yield the image asked for and then the others in random order."""
+        """Yield the image asked for and then the others in random order, first those of the same source."""
         yield index
         generator = generator_of("replace", self.images.ids[index], epoch, self.seed)
-        yield from torch.randperm(len(self), generator=generator).tolist()
+        alike = self.images.alike(index)
+        yield from (alike[row] for row in torch.randperm(len(alike), generator=generator).tolist())
+        yield from (row for row in range(len(self)) if row not in alike)
 
     def _choose(self, shares: Float[Tensor, "n"], position: int, generator: torch.Generator) -> Int[Tensor, "k"]:
         """Choose objects at random; objects that are probably too small only where there are too few others."""
@@ -131,6 +142,8 @@ class TrainDataset(Dataset[Batch]):
         if not large.any():
             return None
         batch = to_batch(varied.keep(large), self.views.preprocessing, sample.size, epoch, self.seed)
+        if self.with_boxes:  # read once more: which masks train, and how, is as without
+            batch = replace(batch, everything=boxes_in(self.views, index, view))
         if self.cache is None:
             return batch
         return replace(batch, features=self.cache.read(self.views.name(index, view), sample.size))

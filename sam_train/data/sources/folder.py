@@ -63,6 +63,7 @@ class FolderSource(PixelSource):
         group_pattern: Regular expression, searched in the image's path below ``images`` without suffix. Its first
             group, or else the whole match, names the patient, slide or video that must not be in two splits.
         group_column: Column of ``root/index.csv`` that names the group instead.
+        on_error: What happens where a record cannot be read: ``stop``, or ``skip`` it and name it in a file.
         check: Whether all files are read and checked before training.
     """
 
@@ -87,6 +88,7 @@ class FolderSource(PixelSource):
     split_column: str | None = None
     group_pattern: str | None = None
     group_column: str | None = None
+    on_error: str = "stop"
     check: bool = True
 
     def splits(self) -> dict[Split, ImageSet]:

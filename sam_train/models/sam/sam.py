@@ -63,6 +63,11 @@ class Sam(PromptableModel):
         return Parts(self.image_encoder, self.prompt_encoder, self.mask_decoder)
 
     @property
+    def feature_channels(self) -> tuple[int, ...]:
+        """Channels of the embedding."""
+        return (self.config.dim,)
+
+    @property
     def preprocessing(self) -> Preprocessing:
         """How images become this model's input."""
         return self.config.preprocessing

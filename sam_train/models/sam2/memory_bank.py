@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sam_train.structures import Tensors
+from sam_train.tensors import Tensors
 
 # Of the released configurations (sam2/modeling/sam2_base.py).
 NUM_MEMORIES = 7  # learned ages of memories: 1 to 6 frames, and one for conditioning frames however old

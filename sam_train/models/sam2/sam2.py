@@ -94,6 +94,11 @@ class Sam2(TrackingModel):
         return (*super().unused_shapes, *self.memory_shapes)
 
     @property
+    def feature_channels(self) -> tuple[int, ...]:
+        """Channels of the embedding and of what ``conv_s1`` and ``conv_s0`` leave of the finer maps."""
+        return (self.config.dim, self.config.dim // 4, self.config.dim // 8)
+
+    @property
     def preprocessing(self) -> Preprocessing:
         """How images become this model's input."""
         return self.config.preprocessing

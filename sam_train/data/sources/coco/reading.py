@@ -79,21 +79,30 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _load(path: Path) -> Mapping[str, Any]:
+def parse_json(text: bytes, path: Path) -> Any:
+    """Return what the JSON text of a file says.
+
+    Raises:
+        FileError: If it is damaged.
+    """
     import orjson
 
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        try:
+            return json.loads(text)  # which takes NaN and other encodings, and says where it fails
+        except ValueError as error:
+            found = f"no complete JSON ({error}), {len(text)} bytes"
+            raise FileError(Problem("damaged JSON", path, found, "copy or export it anew")) from error
+
+
+def _load(path: Path) -> Mapping[str, Any]:
     try:
         text = path.read_bytes()
     except OSError as error:
         raise FileError(Problem("unreadable file", path, str(error.strerror), "put it back")) from error
-    try:
-        content = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        try:
-            content = json.loads(text)  # which takes NaN and other encodings, and says where it fails
-        except ValueError as error:
-            found = f"no complete JSON ({error}), {len(text)} bytes"
-            raise FileError(Problem("damaged JSON", path, found, "copy or export it anew")) from error
+    content = parse_json(text, path)
     if not isinstance(content, dict):
         found = f"holds a {type(content).__name__}, where COCO has images, annotations and categories"
         raise FileError(Problem("no COCO file", path, found, _EXPORT))

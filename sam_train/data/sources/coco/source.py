@@ -51,6 +51,7 @@ class CocoSource(PixelSource):
             (:mod:`.prompt_files`). Each object takes the one that overlaps it most.
         points: Likewise of points.
         links: Whether links may lead out of ``root``, as into a store of git-annex or DVC.
+        on_error: What happens where a record cannot be read: ``stop``, or ``skip`` it and name it in a file.
         check: Whether all files are read and checked before training.
     """
 
@@ -70,6 +71,7 @@ class CocoSource(PixelSource):
     boxes: str | None = None
     points: str | None = None
     links: bool = False
+    on_error: str = "stop"
     check: bool = True
 
     def splits(self) -> dict[Split, ImageSet]:
@@ -116,7 +118,7 @@ class CocoSource(PixelSource):
     def _read(self, root: Path, json: str, files: ImageFiles, given: GivenPrompts) -> CocoImages:
         """Return all images of an annotation file that have objects."""
         index = read_index(root / json, self.categories, self.group_key)
-        if index.problems and not self.check:
+        if index.problems and self.is_strict:
             raise FileError(index.problems[0])
         rows = index.with_objects()
         if not len(rows):

@@ -65,6 +65,11 @@ class HfImages(ImageSet):
     names: Sequence[str] = ()
     tones: Tones = PLAIN
 
+    @property
+    def categories(self) -> Sequence[str]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Names of all categories, where the data say them."""
+        return self.names
+
     def read(self, index: int, choose: Choose = all_objects, with_image: bool = True) -> Sample:
         """See :meth:`ImageSet.read`; areas are known beforehand where the mask is one image."""
         row = self._row(index)

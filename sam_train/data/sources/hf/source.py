@@ -54,6 +54,7 @@ class HfSource(PixelSource):
         ignore: Numbers of pixels that are neither object nor background, such as 255.
         split: Shares of train, val and test, where the data set has not these splits.
         split_seed: Another seed gives another split by shares.
+        on_error: What happens where a record cannot be read: ``stop``, or ``skip`` it and name it in a file.
         check: Whether all rows are read and checked before training.
     """
 
@@ -71,6 +72,7 @@ class HfSource(PixelSource):
     ignore: Sequence[int] = ()
     split: Sequence[float] = (0.7, 0.15, 0.15)
     split_seed: int = 0
+    on_error: str = "stop"
     check: bool = True
 
     def splits(self) -> dict[Split, ImageSet]:

@@ -46,6 +46,7 @@ class NpzSource(PixelSource):
         split_seed: Another seed gives another split.
         group_pattern: Regular expression, searched in the file's name, that names the patient. None for the file, or
             for the scan where MedSAM's preprocessing wrote each slice of it as ``<scan>-<number>.npy``.
+        on_error: What happens where a record cannot be read: ``stop``, or ``skip`` it and name it in a file.
         check: Whether all files are read and checked before training.
     """
 
@@ -56,6 +57,7 @@ class NpzSource(PixelSource):
     split: Sequence[float] = (0.7, 0.15, 0.15)
     split_seed: int = 0
     group_pattern: str | None = None
+    on_error: str = "stop"
     check: bool = True
 
     def splits(self) -> dict[Split, ImageSet]:
@@ -73,7 +75,7 @@ class NpzSource(PixelSource):
         cases = _find(root)
         index = CaseIndex(None if self.index is None else Path(self.index).expanduser(), f"npz {tones}")
         scans = scan_all(cases, _scan, index)
-        if problem := next((scan.problem for scan in scans if scan.problem and not self.check), None):
+        if problem := next((scan.problem for scan in scans if scan.problem and self.is_strict), None):
             raise FileError(problem)
         tell_empty(cases, scans, root)
         names = [case.id for case in cases]

@@ -17,11 +17,13 @@ from sam_train.data.sources.base import Choose, ImageSet, VolumeSlice, all_objec
 from sam_train.data.sources.file_identity import file_fingerprint, file_identity
 from sam_train.data.sources.given import boxes_of, to_prompts
 from sam_train.data.sources.mask_pieces import count_numbers, number_pieces
+from sam_train.data.sources.packed_texts import PackedTexts
 from sam_train.data.sources.prompt_files import GivenObject
+from sam_train.data.sources.video.slices import SliceClips
 from sam_train.data.sources.volume.case_index import CaseIndex
 from sam_train.data.sources.volume.cases import Case
 from sam_train.data.sources.volume.opening import OpenVolume, OpenVolumes
-from sam_train.errors import FileError, Problem
+from sam_train.errors import FileError, InputError, Problem
 from sam_train.structures import Prompts, Sample
 
 
@@ -97,6 +99,31 @@ class VolumeImages(ImageSet):
         if len(volume.image) < 2:
             return None
         return VolumeSlice(self.volumes.cases[case].id, int(self.place[index]), volume.spacing)
+
+    def as_clips(self) -> SliceClips:
+        """See :meth:`ImageSet.as_clips`; slices without labels between those that have some are frames, too.
+
+        Raises:
+            InputError: If objects are pieces of slices, of which nothing says which are one object.
+        """
+        if self.by_component:
+            raise InputError(
+                "data.objects=components: nothing says which pieces of several slices are one object, which "
+                "task=video needs; use data.objects=labels"
+            )
+        cases = np.unique(self.case)
+        labeled = [np.sort(self.place[self.case == case]) for case in cases]
+        places = [np.arange(some[0], some[-1] + 1) for some in labeled]
+        names = [self.volumes.cases[case].id for case in cases]
+        axis = self.volumes.reading.axis
+        ids = (f"{name}/{axis}_{place:04}" for name, some in zip(names, places, strict=True) for place in some)
+        lengths = [len(some) for some in places]
+        case, place = np.repeat(cases, lengths), np.concatenate(places)
+        images = replace(self, ids=PackedTexts(ids), case=case, place=place)
+        ends = np.cumsum(lengths).tolist()
+        rows = [range(end - length, end) for end, length in zip(ends, lengths, strict=True)]
+        middles = [int(some[len(some) // 2] - some[0]) for some in labeled]
+        return SliceClips(images, list(zip(names, rows, strict=True)), middles)
 
     def fingerprint(self, index: int) -> str:
         """See :meth:`ImageSet.fingerprint`: files, and the settings that pixels depend on."""

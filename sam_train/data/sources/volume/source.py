@@ -53,6 +53,7 @@ class VolumeSource(PixelSource):
         split_seed: Another seed gives another split.
         group_pattern: Regular expression, searched in the volume's name, that names the patient. None for the Patient
             ID of DICOM, and for the volume itself elsewhere.
+        on_error: What happens where a record cannot be read: ``stop``, or ``skip`` it and name it in a file.
         check: Whether all files are read and checked before training.
     """
 
@@ -69,6 +70,7 @@ class VolumeSource(PixelSource):
     split: Sequence[float] = (0.7, 0.15, 0.15)
     split_seed: int = 0
     group_pattern: str | None = None
+    on_error: str = "stop"
     check: bool = True
 
     def splits(self) -> dict[Split, ImageSet]:
@@ -97,7 +99,7 @@ class VolumeSource(PixelSource):
             None if self.index is None else Path(self.index).expanduser(), f"{reading} {self.empty_slices}"
         )
         scans = scan_all(cases, lambda case: _scan(case, reading, self.empty_slices), index)
-        if problem := next((scan.problem for scan in scans if scan.problem and not self.check), None):
+        if problem := next((scan.problem for scan in scans if scan.problem and self.is_strict), None):
             raise FileError(problem)
         names = sorted({name for scan in scans for name in scan.names})
         if self.categories is not None and (missing := [name for name in self.categories if name not in names]):

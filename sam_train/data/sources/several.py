@@ -63,6 +63,10 @@ class SeveralSources(DataSource):
             )
         return complete_splits(splits, "data.parts")
 
+    def settled(self) -> SeveralSources:
+        """See :meth:`DataSource.settled`: of each source its own."""
+        return replace(self, parts={name: source.settled() for name, source in self.parts.items()})
+
     def _require_parts(self) -> None:
         if not self.parts:
             raise InputError(

@@ -46,16 +46,28 @@ def pack_masks(
     planes: list[Tensor] = []
     places, values = [], []
     for value, mask in masks:
-        if not mask.any():
+        box = _box(mask)
+        if box is None:
             continue
-        place = next((place for place, plane in enumerate(planes) if not plane[mask].any()), len(planes))
+        there = mask[box]  # most objects are small, and looking at all pixels for each takes most of the time
+        place = next((place for place, plane in enumerate(planes) if not plane[box][there].any()), len(planes))
         if place == len(planes):
             planes.append(torch.zeros(size, dtype=dtype))
-        planes[place][mask] = value
+        planes[place][box][there] = value
         places.append(place)
         values.append(value)
     labels = torch.stack(planes) if planes else torch.zeros(1, *size, dtype=dtype)
     return Packed(labels, torch.tensor(places, dtype=torch.long), torch.tensor(values, dtype=torch.long))
+
+
+def _box(mask: Bool[Tensor, "h w"]) -> tuple[slice, slice] | None:
+    """Return the rows and columns around a mask; None where it has no pixel."""
+    pixels = mask.numpy()
+    rows = np.flatnonzero(pixels.any(axis=1))
+    if not len(rows):
+        return None
+    columns = np.flatnonzero(pixels[rows[0] : rows[-1] + 1].any(axis=0))
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
 def unpack_masks(

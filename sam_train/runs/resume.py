@@ -15,6 +15,7 @@ FREE = frozenset(
     {
         "data.root",
         "data.check",
+        "data.index",
         "data.on_error",
         "model.weights",
         "loader.num_workers",

@@ -10,19 +10,20 @@ SETTINGS = [setting for setting in SMALL if not setting.startswith(("data.", "tr
 SETTINGS += ["trainer.max_steps=2", "loader.max_val_images=1", "evaluation.protocols=[box]", "evaluation.pictures=1"]
 SETTINGS += ["data.check=false"]  # which reads every image; tests of sources do
 FEW = ["data.split=[0.94,0.03,0.03]"]
+UNKEPT = ["data.index=null"]
 SETS = {
     "balloon": FEW,
     "buildings_aerial": FEW,
-    "dicom_ct_seg/liver_3slice": [],
+    "dicom_ct_seg/liver_3slice": UNKEPT,
     "em_axon_myelin": [],
     "fruits_nuts": FEW,
     "med2d_mini/polyp": [],
-    "mri_hippocampus": FEW,
+    "mri_hippocampus": [*FEW, *UNKEPT],
     "nuclei_fluorescence": FEW,
     "nuclei_histology": FEW,
     "video_davis2016": [],
     "video_pumavos": [],
-    "volumes_mixed": FEW,
+    "volumes_mixed": [*FEW, *UNKEPT],
 }
 LONG = ("em_axon_myelin", "nuclei_histology", "volumes_mixed")
 ELSEWHERE = ("dicom_ct_seg/liver_3slice", "fruits_nuts", "mri_hippocampus")  # the same data in test_real_sources

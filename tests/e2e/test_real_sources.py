@@ -26,6 +26,7 @@ pytestmark = [
 
 
 def train(monkeypatch, output, *arguments):
+    monkeypatch.chdir(output.parent)  # where it is kept what labels of volumes say
     run("train", monkeypatch, *arguments, *SETTINGS, f"output={output}")
     return assert_report(output)
 

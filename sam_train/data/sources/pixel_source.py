@@ -84,8 +84,16 @@ def windows_of_set(images: StoredNumbers, percentiles: tuple[float, float], skip
     """Return the percentiles of the numbers of all images, of each group of bands.
 
     Exact while the images have no more than some millions of pixels; of more, as many numbers are drawn of each of up
-    to 2,000 images, always the same. Memory is bounded whatever the number of images. With
-    ``skips``, files that cannot be read are left out.
+    to 2,000 images, always the same. Memory is bounded whatever the number of images.
+
+    Args:
+        images: Of the training set.
+        percentiles: The two.
+        skips: Whether images that cannot be read are left out.
+
+    Raises:
+        FileError: If one cannot be read.
+        InputError: If there is no number.
     """
     places = images.places()
     if len(places) > _MOST_READ:
@@ -96,9 +104,9 @@ def windows_of_set(images: StoredNumbers, percentiles: tuple[float, float], skip
         try:
             groups = images.numbers(index)
         except FileError:
-            if skips:
-                continue
-            raise
+            if not skips:
+                raise
+            continue
         kept = kept or [[] for _ in groups]
         for group, numbers in zip(kept, groups, strict=True):
             group.append(_drawn(numbers, _MOST_KEPT // len(places), seed=index))

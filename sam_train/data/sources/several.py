@@ -64,7 +64,7 @@ class SeveralSources(DataSource):
         return complete_splits(splits, "data.parts")
 
     def settled(self) -> SeveralSources:
-        """See :meth:`DataSource.settled`; of each source."""
+        """See :meth:`DataSource.settled`: of each source its own."""
         return replace(self, parts={name: source.settled() for name, source in self.parts.items()})
 
     def _require_parts(self) -> None:

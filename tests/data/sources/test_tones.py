@@ -13,6 +13,7 @@ from sam_train.data.sources.folder import FolderSource
 from sam_train.data.sources.hf.source import HfSource
 from sam_train.data.sources.image_files import read_image
 from sam_train.data.sources.npz.source import NpzSource
+from sam_train.data.sources.several import SeveralSources
 from sam_train.data.sources.tones import Tones, tones_of
 from sam_train.data.sources.volume.grid import from_slices
 from sam_train.data.sources.volume.source import VolumeSource
@@ -166,6 +167,29 @@ def test_of_many_pixels_as_many_are_drawn_of_each_image(tmp_path, monkeypatch):
     assert np.percentile(stored, 0) <= low < np.percentile(stored, 4)
     assert np.percentile(stored, 96) < high <= stored.max()
     assert source.settled() == source.settled()
+
+
+def test_every_source_of_a_mixture_has_percentiles_of_its_own(tmp_path):
+    parts = {}
+    for name, seed in (("a", 0), ("b", 6)):
+        for index in range(3):
+            write_tiff(tmp_path / name / "images" / f"{index}.tif", bands(seed + index) // (seed + 1))
+            save(tmp_path / name / "masks" / f"{index}.png", two_objects(SIZE))
+        parts[name] = FolderSource(str(tmp_path / name), channels=[1], percentiles_of="set")
+    settled = SeveralSources(parts).settled()
+    assert {name: one.window for name, one in settled.parts.items()} == {
+        name: one.settled().window for name, one in parts.items()
+    }
+    assert settled.parts["a"].window != settled.parts["b"].window
+
+
+def test_a_damaged_image_ends_the_count_unless_it_may_be_skipped(tmp_path):
+    source = replace(as_folder(tmp_path, number=6), channels=[1], percentiles_of="set", split=(0.7, 0.15, 0.15))
+    damaged = tmp_path / "images" / f"{source.splits()['train'].ids[0]}.tif"
+    damaged.write_bytes(damaged.read_bytes()[:60])
+    with pytest.raises(InputError, match=str(damaged)):
+        source.settled()
+    assert len(replace(source, on_error="skip", check=False).settled().window) == 1
 
 
 @pytest.mark.parametrize(

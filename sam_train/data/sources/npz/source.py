@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,11 +18,11 @@ from sam_train.data.sources.pixel_source import PixelSource
 from sam_train.data.sources.safe_walk import walk_files
 from sam_train.data.sources.splits import complete_splits
 from sam_train.data.sources.tones import Tones
+from sam_train.data.sources.volume.case_index import CaseIndex
 from sam_train.data.sources.volume.cases import Case
 from sam_train.data.sources.volume.opening import OpenVolume, OpenVolumes, Reading
-from sam_train.data.sources.volume.slices import Scan, slices_of, split_slices, tell_empty
+from sam_train.data.sources.volume.slices import Scan, scan_all, slices_of, split_slices, tell_empty
 from sam_train.errors import FileError, InputError, Problem
-from sam_train.machine import num_processors
 
 _OBJECTS = ("labels", "components")
 
@@ -41,6 +40,8 @@ class NpzSource(PixelSource):
         root: The folder that holds all files; nothing outside it is read.
         objects: ``labels``: each number is an object. ``components``: every connected piece of it in a slice is one.
         open_volumes: Number of files that a process keeps open; training mixes the slices of as many.
+        index: Folder where it is kept which slices have labels and that nothing is wrong with a file, so that the next
+            start need not read what has not changed; None to keep nothing.
         split: Shares of train, val and test.
         split_seed: Another seed gives another split.
         group_pattern: Regular expression, searched in the file's name, that names the patient. None for the file, or
@@ -52,6 +53,7 @@ class NpzSource(PixelSource):
     root: str
     objects: str = "labels"
     open_volumes: int = 4
+    index: str | None = None
     split: Sequence[float] = (0.7, 0.15, 0.15)
     split_seed: int = 0
     group_pattern: str | None = None
@@ -71,8 +73,8 @@ class NpzSource(PixelSource):
         tones = self.tones()
         root = Path(str(self.root)).expanduser().absolute()
         cases = _find(root)
-        with ThreadPoolExecutor(min(num_processors(), 8)) as pool:
-            scans = list(pool.map(_scan, cases))
+        index = CaseIndex(None if self.index is None else Path(self.index).expanduser(), f"npz {tones}")
+        scans = scan_all(cases, _scan, index)
         if problem := next((scan.problem for scan in scans if scan.problem and self.is_strict), None):
             raise FileError(problem)
         tell_empty(cases, scans, root)
@@ -81,7 +83,7 @@ class NpzSource(PixelSource):
         reading = Reading("slice", tones, (0, 255), False, {}, None)
         categories = sorted({name for scan in scans for name in scan.names}, key=int)
         volumes = OpenArrays(cases, reading, self.open_volumes)
-        images = slices_of(cases, scans, volumes, groups, self.objects, categories)
+        images = slices_of(cases, scans, volumes, groups, self.objects, categories, index)
         return complete_splits(split_slices(images, self.split, self.split_seed), str(root))
 
 

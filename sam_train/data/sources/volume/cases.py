@@ -6,8 +6,8 @@ import json
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -20,6 +20,9 @@ from sam_train.errors import FileError, InputError, Problem
 
 FOLDERS = (("imagesTr", "labelsTr"), ("images", "labels"), ("images", "masks"))
 """Names of folders of volumes and of labels: of the Medical Segmentation Decathlon and nnU-Net, then usual ones."""
+
+TEST_FOLDERS = ("imagesTs", "labelsTs")
+"""nnU-Net's folders of test volumes and their labels."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,20 @@ def find_cases(root: Path, images: str | None, labels: str | None, description: 
             "a dataset.json, or DICOM series with SEG or RTSTRUCT files"
         )
     return sorted(cases, key=lambda case: case.id)
+
+
+def find_test_cases(root: Path, images: str | None, others: Collection[str]) -> list[Case]:
+    """Return the test volumes of nnU-Net that have labels: none where folders are named, or there is no such folder.
+
+    Args:
+        root: The folder.
+        images: The setting that names the folder of volumes.
+        others: Ids of the other volumes, which must not be used twice.
+    """
+    if images is not None or not all((inside(root, name, "data.images") / ".").is_dir() for name in TEST_FOLDERS):
+        return []
+    cases = sorted(_paired(root, *TEST_FOLDERS), key=lambda case: case.id)
+    return [replace(case, id=f"Ts/{case.id}") if case.id in others else case for case in cases]
 
 
 def _listed(root: Path, pairs: Sequence[tuple[str, str]]) -> list[Case]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -20,6 +20,7 @@ from sam_train.data.sources.mask_pieces import count_numbers, number_pieces
 from sam_train.data.sources.packed_texts import PackedTexts
 from sam_train.data.sources.prompt_files import GivenObject
 from sam_train.data.sources.video.slices import SliceClips
+from sam_train.data.sources.volume.case_index import CaseIndex
 from sam_train.data.sources.volume.cases import Case
 from sam_train.data.sources.volume.opening import OpenVolume, OpenVolumes
 from sam_train.errors import FileError, InputError, Problem
@@ -39,6 +40,7 @@ class VolumeImages(ImageSet):
         by_component: Whether every connected piece of one number in a slice is an object.
         faults: Why a volume cannot be used; it has one slice, which says so.
         categories: Names of all labels.
+        index: What is known from an earlier start.
     """
 
     ids: Sequence[str]
@@ -49,6 +51,7 @@ class VolumeImages(ImageSet):
     by_component: bool
     faults: Mapping[int, Problem]
     categories: Sequence[str] = ()
+    index: CaseIndex = field(default_factory=CaseIndex)
 
     def read(self, index: int, choose: Choose = all_objects, with_image: bool = True) -> Sample:
         """See :meth:`ImageSet.read`. The volume is decoded unless it is open.
@@ -136,13 +139,15 @@ class VolumeImages(ImageSet):
         return f"{_identity(case)} {axis} {self.place[index]}"
 
     def problems(self, index: int) -> list[Problem]:
-        """See :meth:`ImageSet.problems`; a volume is read with its first slice."""
+        """See :meth:`ImageSet.problems`; a volume is read with its first slice, unless it is known to be right."""
         case = int(self.case[index])
         if index > 0 and self.case[index - 1] == case:
             return []
         try:
             self._require(case)
-            self.volumes[case]
+            if not self.index.read(self.volumes.cases[case]).get("is_right"):
+                self.volumes[case]
+                self.index.add(self.volumes.cases[case], {"is_right": True})
         except FileError as error:
             return [error.problem]
         return []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,13 +13,13 @@ from sam_train.data.sources.groups import match_groups
 from sam_train.data.sources.pixel_source import PixelSource
 from sam_train.data.sources.splits import complete_splits
 from sam_train.data.sources.tones import WINDOWS
-from sam_train.data.sources.volume.cases import Case, find_cases, read_description
+from sam_train.data.sources.volume.case_index import CaseIndex
+from sam_train.data.sources.volume.cases import Case, find_cases, find_test_cases, read_description
 from sam_train.data.sources.volume.grid import to_slices
 from sam_train.data.sources.volume.opening import OpenVolumes, Reading, read_labels
 from sam_train.data.sources.volume.reading import require_libraries
-from sam_train.data.sources.volume.slices import Scan, slices_of, split_slices, tell_empty
+from sam_train.data.sources.volume.slices import Scan, scan_all, slices_of, split_slices, tell_empty
 from sam_train.errors import FileError, InputError
-from sam_train.machine import num_processors
 
 _AXES = ("axial", "coronal", "sagittal", "thick")
 _OBJECTS = ("labels", "components")
@@ -47,7 +46,10 @@ class VolumeSource(PixelSource):
         neighbors: Whether the slices below and above become red and blue.
         empty_slices: Whether slices without labels belong to the data.
         open_volumes: Number of volumes that a process keeps open; training mixes the slices of as many.
-        split: Shares of train, val and test.
+        index: Folder where it is kept which slices have labels and that nothing is wrong with a volume, so that the
+            next start need not read what has not changed; None to keep nothing.
+        split: Shares of train, val and test; where there are nnU-Net's ``imagesTs`` and ``labelsTs``, these are the
+            test and the shares are of the others.
         split_seed: Another seed gives another split.
         group_pattern: Regular expression, searched in the volume's name, that names the patient. None for the Patient
             ID of DICOM, and for the volume itself elsewhere.
@@ -64,6 +66,7 @@ class VolumeSource(PixelSource):
     neighbors: bool = False
     empty_slices: bool = False
     open_volumes: int = 4
+    index: str | None = None
     split: Sequence[float] = (0.7, 0.15, 0.15)
     split_seed: int = 0
     group_pattern: str | None = None
@@ -90,7 +93,12 @@ class VolumeSource(PixelSource):
             self.categories,
             description.is_ct,
         )
-        scans = _scan_all(cases, reading, self.empty_slices)
+        num_shared = len(cases)
+        cases += find_test_cases(root, self.images, {case.id for case in cases})
+        index = CaseIndex(
+            None if self.index is None else Path(self.index).expanduser(), f"{reading} {self.empty_slices}"
+        )
+        scans = scan_all(cases, lambda case: _scan(case, reading, self.empty_slices), index)
         if problem := next((scan.problem for scan in scans if scan.problem and self.is_strict), None):
             raise FileError(problem)
         names = sorted({name for scan in scans for name in scan.names})
@@ -100,8 +108,9 @@ class VolumeSource(PixelSource):
             )
         tell_empty(cases, scans, root)
         groups = self._groups(cases)
-        images = slices_of(cases, scans, OpenVolumes(cases, reading, self.open_volumes), groups, self.objects, names)
-        return complete_splits(split_slices(images, self.split, self.split_seed), str(root))
+        volumes = OpenVolumes(cases, reading, self.open_volumes)
+        images = slices_of(cases, scans, volumes, groups, self.objects, names, index)
+        return complete_splits(split_slices(images, self.split, self.split_seed, num_shared), str(root))
 
     def _require_settings(self) -> None:
         for name, value, choices in (("axis", self.axis, _AXES), ("objects", self.objects, _OBJECTS)):
@@ -120,14 +129,9 @@ class VolumeSource(PixelSource):
         return [case.patient or case.id for case in cases]
 
     def _all_names(self, cases: Sequence[Case], reading: Reading) -> str:
-        everything = _scan_all(cases, replace(reading, categories=None), False)
+        reading = replace(reading, categories=None)
+        everything = scan_all(cases, lambda case: _scan(case, reading, False), CaseIndex())
         return ", ".join(sorted({name for scan in everything for name in scan.names})) or "none at all"
-
-
-def _scan_all(cases: Sequence[Case], reading: Reading, empty_slices: bool) -> list[Scan]:
-    """Read all labels; threads do it, because decompressing releases Python's lock."""
-    with ThreadPoolExecutor(min(num_processors(), 8)) as pool:
-        return list(pool.map(lambda case: _scan(case, reading, empty_slices), cases))
 
 
 def _scan(case: Case, reading: Reading, empty_slices: bool) -> Scan:

@@ -23,11 +23,13 @@ from sam_train.data.sources.safe_walk import walk_files
 from sam_train.errors import InputError
 from sam_train.files import write_text
 from sam_train.inference import volumes
+from sam_train.inference.center_finder import OVERLAP
 from sam_train.inference.finder import Finder
 from sam_train.inference.georeference import read_georeference
 from sam_train.inference.instances import Instances
 from sam_train.inference.mask_files import coco_annotations, write_coco, write_geojson, write_labels, write_overlay
 from sam_train.inference.prompt_files import GivenObject, PromptFile
+from sam_train.inference.text_detector import TextDetector
 from sam_train.inference.volumes import View, Volume
 
 FORMATS = ("overlays", "labels", "polygons")
@@ -62,18 +64,22 @@ class Wanted:
     Attributes:
         prompts: A file of boxes or points.
         same: Prompts that are given for every image.
+        detector: Finds what phrases name, as boxes.
         everything: Whether all objects are looked for by a grid of clicks. Otherwise, and without prompts, those that
             the checkpoint's head has learned to find.
     """
 
     prompts: PromptFile | None = None
     same: Sequence[GivenObject] = ()
+    detector: TextDetector | None = None
     everything: bool = False
 
     def find(self, finder: Finder, name: str, pixels: UInt8[Tensor, "3 h w"]) -> Instances:
         """Return what is found in an image of this name."""
         if self.everything:
             return finder.everything(pixels)
+        if self.detector is not None:
+            return finder.prompted(pixels, self.detector.find(pixels)).distinct(OVERLAP)
         if self.prompts is None and not self.same:
             return finder.find(pixels)
         given = [*self.same, *(self.prompts.of(name) if self.prompts else ())]

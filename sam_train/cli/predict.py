@@ -99,8 +99,9 @@ def _wanted(config: DictConfig) -> Wanted:
     from sam_train.runs.predict import Wanted
 
     values = plain(config)
-    kinds: list[Kind] = ["boxes", "points"]
-    given = [name for name in (*kinds, "text") if values[name] is not None] + ["everything"] * config.everything
+    given = [name for name in ("boxes", "points", "text") if values[name] is not None] + [
+        "everything"
+    ] * config.everything
     if len(given) > 1:
         raise InputError(f"{' and '.join(given)} given to look for: give one of {_WAYS}")
     if not given:
@@ -111,7 +112,7 @@ def _wanted(config: DictConfig) -> Wanted:
         phrases = values["text"] if isinstance(values["text"], list) else [values["text"]]
         named = [str(phrase) for phrase in phrases]
         return Wanted(detector=TextDetector(config.detector, named, config.detector_threshold, config.device))
-    (kind,) = (kind for kind in kinds if kind in given)
+    kind: Kind = "boxes" if given == ["boxes"] else "points"
     value = values[kind]
     if isinstance(value, list):
         return Wanted(same=_same(kind, value))

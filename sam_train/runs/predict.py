@@ -20,6 +20,7 @@ from sam_train.data.sources.base import ImageSet, no_objects
 from sam_train.data.sources.decoding import SUFFIXES
 from sam_train.data.sources.image_files import read_image
 from sam_train.data.sources.safe_walk import walk_files
+from sam_train.data.sources.volume.reading import NIFTI, require_libraries
 from sam_train.errors import InputError
 from sam_train.files import write_text
 from sam_train.inference import volumes
@@ -43,7 +44,7 @@ class Picture(NamedTuple):
         name: Unique; its path below the folder of images.
         source: What tells it from another image of this name.
         read: Returns its pixels.
-        path: Of its file, where it has one.
+        path: Of its file, where it has one; of a DICOM series its folder.
     """
 
     name: str
@@ -54,7 +55,7 @@ class Picture(NamedTuple):
     @property
     def is_volume(self) -> bool:
         """Whether it is a volume."""
-        return self.path is not None and self.name.lower().endswith(volumes.SUFFIXES)
+        return self.path is not None and (self.path.is_dir() or self.name.lower().endswith(volumes.SUFFIXES))
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ class Outcome(NamedTuple):
 
 
 def list_pictures(images: Path) -> list[Picture]:
-    """Return a file, or all images and volumes below a folder.
+    """Return a file, or all images and volumes below a folder; folders with DICOM files are volumes.
 
     Raises:
         InputError: If there is none.
@@ -113,9 +114,14 @@ def list_pictures(images: Path) -> list[Picture]:
     names = [*walk_files(images)]
     kinds = (*SUFFIXES, *volumes.SUFFIXES)
     found = [_picture(images / name, name) for name in names if name.lower().endswith(kinds)]
+    for folder in sorted({(images / name).parent for name in names if volumes.is_dicom_file(images / name)}):
+        found.append(_picture(folder, images.name if folder == images else folder.relative_to(images).as_posix()))
+    if any(picture.is_volume and not picture.name.lower().endswith(NIFTI) for picture in found):
+        require_libraries()
     if not found:
         others = f"{len(names)} other files, such as {names[0]}" if names else "nothing"
-        raise InputError(f"images={images}: no images in it but {others}; expected files of {', '.join(sorted(kinds))}")
+        expected = f"files of {', '.join(sorted(kinds))}, or DICOM"
+        raise InputError(f"images={images}: no images in it but {others}; expected {expected}")
     return found
 
 
@@ -260,7 +266,7 @@ def _write_volume(
             write_geojson(folder / "polygons" / stem / f"{index:04}.geojson", found, None)
     if "labels" in formats:
         dtype = np.int16 if number < 1 << 15 else np.int32
-        volume.write_labels(folder / "labels" / f"{stem}.nii.gz", np.stack(planes).astype(dtype))
+        volume.write_labels(folder / "labels" / f"{stem}{volume.label_suffix}", np.stack(planes).astype(dtype))
     return records
 
 

@@ -132,7 +132,7 @@ def score_all(settings: list[str]) -> dict[str, list[Score]]:
     """Each method's scores of the same objects."""
     run = configured(settings)
     model = base_model(run.model, run.seed).eval()
-    dataset = make_data(run, model.preprocessing, {"test"}).eval_dataset("test")
+    dataset = make_data(run, model.preprocessing, {"test"}, Path("outputs")).eval_dataset("test")
     scores: dict[str, list[Score]] = {name: [] for name in (*BASELINES, run.model.preset)}
     for index in range(len(dataset)):
         batch = dataset[index]

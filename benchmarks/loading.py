@@ -1,7 +1,7 @@
 """Loading training batches with the default augmentation: images per second, and what memory each worker holds.
 
-Images of 1024 px for SAM, 100 objects each, in JPEG files with 16-bit label images, with one file per object, and with
-COCO's run lengths.
+Images of 1024 px for SAM, 100 objects each, in JPEG files with 16-bit label images, with one file per object, with
+COCO's run lengths, and with SA-1B's JSON beside them: in files and in tars.
 Workers are started by a first epoch; the epochs after it are timed, by the clock and by the processor time of all
 workers, which other work on the machine changes less. Memory is what a worker holds when an epoch is done, with
 libraries and shared memory, and the most it ever held.
@@ -15,6 +15,7 @@ import argparse
 import json
 import multiprocessing
 import os
+import tarfile
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,6 +32,7 @@ from sam_train.data.loading.augmentation import Augmentation
 from sam_train.data.loading.datamodule import Loading, SegmentationData
 from sam_train.data.sources.coco.source import CocoSource
 from sam_train.data.sources.folder import FolderSource
+from sam_train.data.sources.sa1b.source import Sa1bSource
 from sam_train.metrics.rle import encode_mask
 from sam_train.preprocessing import Preprocessing
 
@@ -62,7 +64,7 @@ def blobs(random: np.random.Generator, num_objects: int) -> UInt16[np.ndarray, "
 
 
 def make_images(folder: Path, number: int, num_objects: int) -> None:
-    """Write images with label images (``labels/``), files of objects (``files/``) and run lengths (``coco/``)."""
+    """Write images with label images (``labels/``), files of objects (``files/``) and run lengths (the others)."""
     random = np.random.default_rng(0)
     for layout in LAYOUTS:
         for part in ("images", "masks"):
@@ -74,6 +76,8 @@ def make_images(folder: Path, number: int, num_objects: int) -> None:
         for value in range(1, num_objects + 1):
             runs = {"segmentation": encode_mask(labels == value), "area": int((labels == value).sum())}
             annotations.append({"id": len(annotations), "image_id": image, "category_id": 1, **runs})
+        said = {"image": images[-1], "annotations": annotations[-num_objects:]}
+        (folder / "loose" / "images" / f"{image:03}.json").write_text(json.dumps(said))
         for layout in LAYOUTS:
             pixels.save(folder / layout / "images" / f"{image:03}.jpg", quality=95)
         Image.fromarray(labels).save(folder / "labels" / "masks" / f"{image:03}.png")
@@ -84,6 +88,11 @@ def make_images(folder: Path, number: int, num_objects: int) -> None:
 
     content = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "blob"}]}
     (folder / "coco" / "annotations.json").write_text(json.dumps(content))
+    files = sorted((folder / "loose" / "images").iterdir())
+    for start in range(0, len(files), PER_TAR):
+        with tarfile.open(folder / "tars" / f"{start:06}.tar", "w") as tar:
+            for file in files[start : start + PER_TAR]:
+                tar.add(file, file.name)
 
 
 class Row(NamedTuple):
@@ -98,8 +107,8 @@ class Row(NamedTuple):
 
 def measure(root: Path, num_chosen: int, num_workers: int, batch_size: int, epochs: int) -> Row:
     """Images per second over the epochs after the first, and the workers' megabytes; of this process if none."""
-    kind = CocoSource if root.name == "coco" else FolderSource
-    source = kind(str(root), split=(0, 0, 1)).splits()["test"]
+    kinds = {"coco": CocoSource, "loose": Sa1bSource, "tars": Sa1bSource}
+    source = kinds.get(root.name, FolderSource)(str(root), split=(0, 0, 1)).splits()["test"]
     loading = Loading(batch_size, num_chosen, num_workers=num_workers, augmentation=Augmentation())
     data = SegmentationData({"train": source}, Preprocessing(SIDE), loading, seed=0)
     loader = data.train_dataloader()
@@ -157,7 +166,14 @@ def main() -> None:
     Console(width=140).print(table)
 
 
-LAYOUTS = {"labels": "label image", "files": "file per object", "coco": "COCO run lengths"}
+LAYOUTS = {
+    "labels": "label image",
+    "files": "file per object",
+    "coco": "COCO run lengths",
+    "loose": "SA-1B's JSON, files",
+    "tars": "SA-1B's JSON, tars",
+}
+PER_TAR = 8  # images and JSON files
 
 if __name__ == "__main__":
     main()

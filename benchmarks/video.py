@@ -17,10 +17,11 @@ from torch import Tensor
 from torchvision.ops import masks_to_boxes
 
 from sam_train.data.loading.clip_dataset import HeldOutClip, HeldOutClips
-from sam_train.data.sources.clips import ClipSet, ClipSubset
-from sam_train.data.sources.davis import DavisSource
+from sam_train.data.sources.video.clips import ClipSet, ClipSubset
+from sam_train.data.sources.video.davis import DavisSource
 from sam_train.data.world.film import ToyVideoSource
-from sam_train.inference.clip_scoring import CLIP_PROTOCOLS, MASK, score_clip
+from sam_train.inference.clip_scoring import score_clip
+from sam_train.inference.following import CLIP_PROTOCOLS, MASK
 from sam_train.inference.video_session import encode_frame
 from sam_train.metrics.base import MaskPairs
 from sam_train.metrics.video import J_AND_F, VIDEO_METRICS

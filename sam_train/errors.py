@@ -42,4 +42,4 @@ class FileError(InputError):
         self.problem = problem
 
     def __reduce__(self) -> tuple[type[FileError], tuple[Problem]]:
-        return FileError, (self.problem,)
+        return type(self), (self.problem,)

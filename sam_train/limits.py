@@ -71,6 +71,7 @@ LIMITS: Mapping[str, Mapping[str, Limit]] = {
         "detector_threshold": SHARE,
         "image_size": either(whole(16), NOTHING),
     },
+    "data": {"on_error": one_of("stop", "skip")},
     "model": {"image_size": either(whole(16), NOTHING)},
     "tuning": {
         "encoder": one_of("frozen", "lora", "full"),
@@ -174,6 +175,7 @@ LIMITS: Mapping[str, Mapping[str, Limit]] = {
         "controls": YES_OR_NO,
         "coco": YES_OR_NO,
         "forgetting": whole(0),
+        "corrected_frames": whole(0),
     },
 }
 """By part of a run's settings and name."""

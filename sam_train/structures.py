@@ -96,6 +96,7 @@ class Sample(Tensors):
             has none.
         group: Patient, slide or video that the image belongs to; None if it stands alone.
         spacing: Distance in mm from one row to the next and from one column to the next.
+        source: Name of the source that the image is of, where there are several.
     """
 
     id: str
@@ -109,6 +110,7 @@ class Sample(Tensors):
     prompts: Prompts | None = None
     group: str | None = None
     spacing: tuple[float, float] | None = None
+    source: str | None = None
 
     @property
     def size(self) -> tuple[int, int]:

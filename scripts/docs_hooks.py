@@ -75,6 +75,7 @@ def _settings() -> Iterator[str]:
         ("evaluate", "`sam-evaluate`", [""]),
         ("export", "`sam-export`", [""]),
         ("predict", "`sam-predict`", [""]),
+        ("check", "`sam-data check`", [""]),
     ):
         yield f"\n## {title}\n"
         for name in names:

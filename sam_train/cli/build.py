@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,15 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from sam_train.checkpoints.reading import SHIPPED
+from sam_train.cli.overrides import CONFIGS
 from sam_train.data.sources.base import DataSource
 from sam_train.errors import InputError
 from sam_train.inference.mask_generator import Everything
 from sam_train.prompts.simulator import PromptSimulator
 from sam_train.runs.settings import Evaluation, ModelChoice, Settings
+
+_MIXTURE = "sam_train.data.sources.several.SeveralSources"
+_NO_PARTS = ("mixture", "davis", "toy_video")  # kinds that are no images
 
 
 def settings_of(config: DictConfig) -> Settings:
@@ -44,8 +50,13 @@ def data_source(config: DictConfig) -> DataSource:
     """Build a data source; a path becomes absolute, so that it is found again from any other folder.
 
     Raises:
-        InputError: If the class is no data source.
+        InputError: If the class is no data source, or a part of a mixture is of no kind or has not these settings.
     """
+    target = config.get("_target_", "")
+    if target == _MIXTURE:
+        return _mixture(config)
+    if "parts" in config and (not target or target.startswith("sam_train.")):
+        raise InputError("data.parts belongs to data=mixture: add that")
     if isinstance(root := config.get("root"), str):
         config = OmegaConf.merge(config, {"root": absolute(root)})  # pyright: ignore[reportAssignmentType]
     source = _build(config)
@@ -55,6 +66,47 @@ def data_source(config: DictConfig) -> DataSource:
             "says what a data source must have"
         )
     return source
+
+
+def _mixture(config: DictConfig) -> DataSource:
+    """Build the sources of ``data=mixture``, each from its kind's configuration."""
+    from sam_train.data.sources.several import SeveralSources
+
+    shared = {"check": config.check, "on_error": config.on_error}
+    parts, weights = {}, {}
+    for name, part in config.parts.items():
+        path = f"data.parts.{name}"
+        if not isinstance(part, DictConfig):
+            raise InputError(f"{path}={part}: expected a kind and settings, such as {path}.kind=folder")
+        parts[str(name)] = data_source(_part(part, path, shared))
+        if part.get("weight") is not None:
+            weights[str(name)] = part.weight
+    return SeveralSources(parts, weights, **shared)
+
+
+def _part(part: DictConfig, path: str, shared: Mapping[str, Any]) -> DictConfig:
+    """Return the configuration of a part's kind with the part's settings."""
+    kind = part.get("kind")
+    kinds = [file.stem for file in sorted((CONFIGS / "data").glob("*.yaml")) if file.stem not in _NO_PARTS]
+    if kind not in kinds:
+        near = difflib.get_close_matches(str(kind), kinds, n=1)
+        hint = f"; nearest: {near[0]}" if near else ""
+        raise InputError(f"{path}.kind={'null' if kind is None else kind}: expected one of {', '.join(kinds)}{hint}")
+    known = OmegaConf.load(CONFIGS / "data" / f"{kind}.yaml")
+    assert isinstance(known, DictConfig)
+    settings = [str(key) for key in known if key not in ("_target_", *shared)]
+    given = {str(key): value for key, value in part.items() if key not in ("kind", "weight")}
+    if others := [key for key in given if key not in settings]:
+        if others[0] in shared:
+            raise InputError(f"{path}.{others[0]}: is of all sources: data.{others[0]}={given[others[0]]}")
+        near = difflib.get_close_matches(others[0], settings, n=1)
+        remedy = f"nearest: {near[0]}" if near else f"there are {', '.join(settings)}"
+        raise InputError(f"{path}.{others[0]}: data={kind} has no such setting; {remedy}")
+    merged = OmegaConf.merge(known, given, {key: value for key, value in shared.items() if key in known})
+    if missing := OmegaConf.missing_keys(merged):
+        name = sorted(missing)[0]
+        raise InputError(f"{path}.{name}: not given; add {path}.{name}=...")
+    return merged  # pyright: ignore[reportReturnType]
 
 
 def model_choice(config: DictConfig) -> ModelChoice:

@@ -21,10 +21,13 @@ from sam_train.cli.guess import with_kind_of_data
 from sam_train.cli.help import help_text
 from sam_train.cli.overrides import CONFIGS, check_overrides
 from sam_train.cli.telling import fail, say
-from sam_train.cli.values import check_values, quoted
+from sam_train.cli.values import allowed, check_values, quoted
 from sam_train.errors import InputError
 
 log = logging.getLogger(__name__)
+
+_GUESSING = ("train", "check", "preview", "convert")
+"""Commands for which ``data.root=`` alone suffices."""
 
 
 def run(name: str, command: Callable[[DictConfig], None]) -> None:
@@ -34,7 +37,7 @@ def run(name: str, command: Callable[[DictConfig], None]) -> None:
     sentence and exit code 1, anything else with Hydra's own report. None of them ends a sweep of one process: its other
     runs go on, and it ends with exit code 2.
     """
-    arguments = sys.argv[1:] = [quoted(argument) for argument in sys.argv[1:]]
+    arguments = sys.argv[1:] = [allowed(quoted(argument)) for argument in sys.argv[1:]]
     if {"--help", "-h"} & set(arguments):
         sys.stdout.write(f"{help_text(name, arguments)}\n")
         return
@@ -67,7 +70,7 @@ def run(name: str, command: Callable[[DictConfig], None]) -> None:
         gc.collect()  # what the failed run held, or the next one finds less memory
 
     try:
-        if name == "train":
+        if name in _GUESSING:
             arguments = sys.argv[1:] = with_kind_of_data(arguments)
         check_overrides(name, arguments)
         hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=name)(guarded)()

@@ -62,11 +62,14 @@ def _data(config: DictConfig, tuned: Run) -> DataSource:
     from hydra.core.hydra_config import HydraConfig
 
     from sam_train.cli.build import data_source, plain
+    from sam_train.runs.opening import as_in_training
 
     named = config.get("data")
+    if named and "parts" in named:
+        return data_source(named)
     is_own = named and f"data={HydraConfig.get().runtime.choices['data']}" not in choices()
     if named and (is_own or named._target_ != tuned.record["config"]["data"]["_target_"]):
-        return data_source(named)
+        return as_in_training(data_source(named), config.checkpoint)
     typed = [override.split("=", 1)[0].lstrip("+") for override in HydraConfig.get().overrides.task]
     keys = [name.removeprefix("data.") for name in typed if name.startswith("data.")]
     return tuned.source({key: plain(config.data)[key] for key in keys})

@@ -22,6 +22,7 @@ def export(config: DictConfig) -> None:
 
     from sam_train.checkpoints import save_adapters, save_checkpoint
     from sam_train.checkpoints.reading import SHIPPED
+    from sam_train.checkpoints.tones_file import write_tones
     from sam_train.errors import InputError
     from sam_train.models.presets import PRESETS
     from sam_train.models.sam.sam import Sam
@@ -36,6 +37,7 @@ def export(config: DictConfig) -> None:
         save_adapters(tuned, config.path)
     else:
         save_checkpoint(tuned, config.path, config.format, merged_state_dict(tuned))
+    rule = write_tones(Path(config.path), run.record["config"]["data"])
     console = Console(soft_wrap=True, highlight=False)
     path = Path(config.path).absolute()
     name = "SamModel" if isinstance(tuned, Sam) else "Sam2Model"
@@ -51,6 +53,8 @@ def export(config: DictConfig) -> None:
     size = tuned.preprocessing.image_size
     if config.format != "huggingface" and size != PRESETS[preset].preprocessing.image_size:
         console.print(f"tuned at an input of {size} px, which format={config.format} cannot say: resize images to that")
+    if rule is not None:
+        console.print(f"how stored numbers became 8-bit images in training: {rule}", markup=False)
 
 
 if __name__ == "__main__":

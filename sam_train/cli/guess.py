@@ -32,7 +32,7 @@ def with_kind_of_data(arguments: list[str]) -> list[str]:
     if not found:
         raise InputError(
             f"data.root={value}: neither images/ with masks/, nor a COCO json with images, nor volumes with labels (as "
-            f"imagesTr/ and labelsTr/, or DICOM), nor tables or arrays are there; say with data=... what it is"
+            f"imagesTr/ and labelsTr/, or DICOM), nor tables, arrays or tars are there; say with data=... what it is"
             f"{other_kinds(Path(value))}"
         )
     if len(found) > 1:

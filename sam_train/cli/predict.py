@@ -11,8 +11,8 @@ from omegaconf import DictConfig
 from sam_train.cli.compose import run
 
 if TYPE_CHECKING:
+    from sam_train.data.sources.prompt_files import GivenObject, Kind
     from sam_train.inference.finder import Finder
-    from sam_train.inference.prompt_files import GivenObject, Kind
     from sam_train.runs.predict import Picture, Wanted
 
 
@@ -93,8 +93,8 @@ def _opener(config: DictConfig) -> Callable[[], Finder]:
 
 def _wanted(config: DictConfig) -> Wanted:
     from sam_train.cli.build import plain
+    from sam_train.data.sources.prompt_files import PromptFile
     from sam_train.errors import InputError
-    from sam_train.inference.prompt_files import PromptFile
     from sam_train.inference.text_detector import TextDetector
     from sam_train.runs.predict import Wanted
 
@@ -140,8 +140,8 @@ def _require_head(checkpoint: str) -> None:
 
 def _same(kind: Kind, values: list[Any]) -> list[GivenObject]:
     """Return what was typed, for every image."""
+    from sam_train.data.sources.prompt_files import GivenObject, check_given
     from sam_train.errors import InputError
-    from sam_train.inference.prompt_files import GivenObject, check_given
 
     width = 4 if kind == "boxes" else 2
     try:
@@ -157,8 +157,9 @@ def _same(kind: Kind, values: list[Any]) -> list[GivenObject]:
 
 
 def _pictures(config: DictConfig) -> list[Picture]:
-    from sam_train.cli.build import data_source, import_own_sources
+    from sam_train.cli.build import data_source, import_own_sources, plain
     from sam_train.errors import InputError
+    from sam_train.runs.opening import as_in_training, image_tones
     from sam_train.runs.predict import list_pictures, pictures_of
 
     data = config.get("data")
@@ -167,9 +168,10 @@ def _pictures(config: DictConfig) -> list[Picture]:
             "images=: give a file or a folder, or a data source (data=folder data.root=...), and one of them"
         )
     if data is None:
-        return list_pictures(Path(config.images).expanduser())
+        tones = image_tones(config.checkpoint, plain(config)["window"])
+        return list_pictures(Path(config.images).expanduser(), tones)
     import_own_sources()
-    splits = data_source(data).splits()
+    splits = as_in_training(data_source(data), config.checkpoint).splits()
     if config.split not in splits:
         raise InputError(f"split={config.split}: the data have {', '.join(splits)}")
     return pictures_of(splits[config.split])

@@ -31,6 +31,11 @@ def quoted(argument: str) -> str:
     return f"{key}='{value}'" if separator and is_name and _NUMBER.fullmatch(value) else argument
 
 
+def allowed(argument: str) -> str:
+    """Let settings of the parts of ``data=mixture`` be new: their names are the person's own."""
+    return f"++{argument}" if argument.startswith("data.parts.") else argument
+
+
 def check_values(config: DictConfig, null_is_default: bool = False, any_model: bool = False) -> None:
     """Refuse what can be told without reading data or models.
 
@@ -49,9 +54,12 @@ def check_values(config: DictConfig, null_is_default: bool = False, any_model: b
         if isinstance(values, DictConfig):
             given = {str(key): _plain(value) for key, value in values.items_ex(resolve=True)}
             check_limits(part, {key: value for key, value in given.items() if not null_is_default or value is not None})
-    root = OmegaConf.select(config, "data.root")
-    if isinstance(root, str):
-        require_path("data.root", root)
+    parts = OmegaConf.select(config, "data.parts")
+    names = [f"data.parts.{name}.root" for name in parts] if isinstance(parts, DictConfig) else []
+    for name in ("data.root", *names):
+        root = OmegaConf.select(config, name)
+        if isinstance(root, str):
+            require_path(name, root)
     for key in ("checkpoint", "weights", "model.weights"):
         name = OmegaConf.select(config, key)
         is_file = (key == "checkpoint" and not any_model) or (isinstance(name, str) and name.endswith(_WEIGHT_FILES))

@@ -2,19 +2,44 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sam_train.evaluation.object_pictures import ObjectScore
 from sam_train.evaluation.plots import draw_plots
 from sam_train.evaluation.report import Report
-from sam_train.files import write_text
+from sam_train.pages import write_page
 
 _FEW_GROUPS = 10  # below, the ends of a bootstrap interval are rough
 _LISTED = 12  # categories and groups, the worst first
+
+
+class Film(NamedTuple):
+    """A clip to be looked at.
+
+    Attributes:
+        name: Of the clip.
+        film: As a data URI: mp4, or an animated PNG.
+        strip: A few of its frames, likewise.
+    """
+
+    name: str
+    film: str
+    strip: str
+
+    @classmethod
+    def read(cls, film: Path, strip: Path) -> Film:
+        """Read both from files."""
+        kind = "video/mp4" if film.suffix == ".mp4" else "image/png"
+        return cls(film.stem, _uri(film, kind), _uri(strip, "image/png"))
+
+
+def _uri(path: Path, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
 @dataclass(frozen=True)
@@ -29,6 +54,7 @@ class Page:
         chosen: The objects in pictures, by why they were chosen.
         pictures: Image id and value of each of these objects to its picture as a data URI.
         pictured_by: The kind of prompt of the pictures.
+        films: Of clips: what was followed, as a film and as a strip of frames.
     """
 
     title: str
@@ -38,16 +64,11 @@ class Page:
     chosen: Mapping[str, Sequence[ObjectScore]] = field(default_factory=dict)
     pictures: Mapping[tuple[str, int], str] = field(default_factory=dict)
     pictured_by: str = ""
+    films: Sequence[Film] = ()
 
 
 def write_html(path: Path, report: Report, page: Page) -> None:
     """Write the report as one file that needs no other and no network, whole or not at all."""
-    from jinja2 import Environment, FileSystemLoader
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    template = environment.get_template("report.html.j2")
     content = {
         "report": report,
         "page": page,
@@ -59,7 +80,7 @@ def write_html(path: Path, report: Report, page: Page) -> None:
         "few_groups": 1 < report.num_groups < _FEW_GROUPS,
         "words": _words(report),
     }
-    write_text(path, template.render(content))
+    write_page(path, Path(__file__).with_name("report.html.j2"), content)
 
 
 def headline(report: Report) -> str:
@@ -103,6 +124,7 @@ def _parts(report: Report) -> dict[str, list[dict[str, Any]]]:
     sign = 1 if report.metrics[metric]["higher_is_better"] else -1
     found = {}
     for title, parts in (
+        ("Source", report.by_source),
         ("Size", report.by_size),
         ("Category", report.by_category),
         ("Group", report.by_group if report.num_groups > 1 else {}),
@@ -116,7 +138,7 @@ def _parts(report: Report) -> dict[str, list[dict[str, Any]]]:
             for name, part in parts.items()
             if prompt in part["tuned"]
         ]
-        if title != "Size":
+        if title not in ("Size", "Source"):
             rows = sorted(rows, key=lambda row: sign * row["tuned"])[:_LISTED]
         if rows:
             found[title] = rows

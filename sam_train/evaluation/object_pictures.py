@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
 import torch
-import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, UInt8
 from PIL import Image, ImageDraw
 from torch import Tensor
 
 from sam_train.data.loading.dataset import EvalDataset
+from sam_train.inference.object_crops import SIDE, cut, outlined, window_around
 from sam_train.inference.overlay import BACKGROUND_COLOR, BOX_COLOR, OBJECT_COLOR
 from sam_train.inference.scoring import encode_all, predict_image
 from sam_train.metrics.base import Metric
 from sam_train.metrics.table import column_of
 from sam_train.models.promptable import PromptableModel
+from sam_train.pages import picture_uri
 from sam_train.prompts.protocols import Protocol
 from sam_train.structures import PointLabel, Prompts
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-_SIDE = 200  # pixels of a panel
-_MARGIN = 0.4  # of the object's larger side, shown around it
-_LEAST = 48  # pixels of the image that are shown at least
-_MASK_COLOR = (0, 225, 255)
 
 
 class ObjectScore(NamedTuple):
@@ -100,7 +93,7 @@ def draw_objects(
         prompts = Prompts(_in_image(prompts.points, models["tuned"], truth.size), prompts.labels)
         for index, (value, mask) in enumerate(zip(values, truth.keep(indices).masks(), strict=True)):
             masks = [mask, *(part.masks[index].cpu() for part in found.values())]
-            drawn[name, value] = _uri(_draw(pixels, masks, prompts.of(slice(index, index + 1))))
+            drawn[name, value] = picture_uri(_draw(pixels, masks, prompts.of(slice(index, index + 1))))
     return drawn
 
 
@@ -111,46 +104,17 @@ def _in_image(points: Float[Tensor, "P N 2"], model: PromptableModel, size: tupl
 
 def _draw(image: UInt8[Tensor, "3 h w"], masks: Sequence[Bool[Tensor, "h w"]], prompts: Prompts) -> Image.Image:
     """Panels beside each other, each the part of the image around the true mask with the outline of one mask."""
-    top, left, side = _window(masks[0])
-    sheet = Image.new("RGB", (len(masks) * (_SIDE + 4) - 4, _SIDE), (255, 255, 255))
+    top, left, side = window_around(masks[0])
+    sheet = Image.new("RGB", (len(masks) * (SIDE + 4) - 4, SIDE), (255, 255, 255))
     for place, mask in enumerate(masks):
-        part = _cut(image, top, left, side)
-        shown = Image.fromarray(part.permute(1, 2, 0).contiguous().numpy()).resize((_SIDE, _SIDE))
-        inside = _cut(mask[None].byte(), top, left, side)[0] > 0
-        shown = _outlined(shown, inside)
+        part = cut(image, top, left, side)
+        shown = Image.fromarray(part.permute(1, 2, 0).contiguous().numpy()).resize((SIDE, SIDE))
+        inside = cut(mask[None].byte(), top, left, side)[0] > 0
+        shown = outlined(shown, inside)
         if place == 0:
-            _draw_prompts(ImageDraw.Draw(shown), prompts, (left, top), _SIDE / side)
-        sheet.paste(shown, (place * (_SIDE + 4), 0))
+            _draw_prompts(ImageDraw.Draw(shown), prompts, (left, top), SIDE / side)
+        sheet.paste(shown, (place * (SIDE + 4), 0))
     return sheet
-
-
-def _window(mask: Bool[Tensor, "h w"]) -> tuple[int, int, int]:
-    """Top, left and side of the square to show."""
-    rows, columns = mask.any(1).nonzero()[:, 0], mask.any(0).nonzero()[:, 0]
-    (top, bottom), (left, right) = (int(rows[0]), int(rows[-1])), (int(columns[0]), int(columns[-1]))
-    side = max(round((max(bottom - top, right - left) + 1) * (1 + 2 * _MARGIN)), _LEAST)
-    return (top + bottom + 1 - side) // 2, (left + right + 1 - side) // 2, side
-
-
-def _cut(planes: Int[Tensor, "c h w"], top: int, left: int, side: int) -> Int[Tensor, "c side side"]:
-    """Cut a square out; what lies beyond the image is 0."""
-    height, width = planes.shape[1:]
-    before = max(-left, 0), max(-top, 0)
-    part = planes[:, max(top, 0) : max(top + side, 0), max(left, 0) : max(left + side, 0)]
-    padding = [before[0], side - before[0] - part.shape[2], before[1], side - before[1] - part.shape[1]]
-    assert min(height, width) > 0
-    return F.pad(part, padding)
-
-
-def _outlined(shown: Image.Image, inside: Bool[Tensor, "s s"]) -> Image.Image:
-    """Tint a mask lightly and draw its outline, light inside and dark outside: seen on any ground."""
-    mask = F.interpolate(inside[None, None].float(), (_SIDE, _SIDE), mode="bilinear")[0, 0] > 0.5
-    number = mask[None, None].float()
-    inner = mask & (-F.max_pool2d(-number, 5, stride=1, padding=2)[0, 0] < 1)
-    outer = ~mask & (F.max_pool2d(number, 3, stride=1, padding=1)[0, 0] > 0)
-    pixels = torch.from_numpy(np.array(shown)).float()
-    pixels = pixels.lerp(torch.tensor(_MASK_COLOR).float(), (0.15 * mask + 0.85 * inner)[..., None].clamp(max=1))
-    return Image.fromarray((pixels * (1 - 0.7 * outer[..., None].float())).byte().numpy())
 
 
 def _draw_prompts(draw: ImageDraw.ImageDraw, prompts: Prompts, corner: tuple[int, int], scale: float) -> None:
@@ -164,9 +128,3 @@ def _draw_prompts(draw: ImageDraw.ImageDraw, prompts: Prompts, corner: tuple[int
         if label in (PointLabel.OBJECT, PointLabel.BACKGROUND):
             color = OBJECT_COLOR if label == PointLabel.OBJECT else BACKGROUND_COLOR
             draw.ellipse([x - 4, y - 4, x + 4, y + 4], fill=color, outline=(0, 0, 0))
-
-
-def _uri(picture: Image.Image) -> str:
-    file = io.BytesIO()
-    picture.save(file, "JPEG", quality=85)
-    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"

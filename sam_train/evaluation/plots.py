@@ -29,9 +29,11 @@ def draw_plots(report: Report, curves: Mapping[str, Sequence[tuple[float, float]
         Title of each plot to its image as a data URI.
     """
     title = report.metrics[report.chosen_by]["title"]
+    clicks = {model: told["iou"] for model, told in report.clicks.items()}
     plots = {
         f"Change of {title} by kind of prompt": _changes(report),
-        "IoU against clicks": _clicks(report),
+        "IoU against clicks": _climb(clicks, "clicks", "mean IoU"),
+        "J&F against corrected frames": _corrected(report),
         f"{title} against the error of the box": _jitter(report),
         f"{title} by size of the object": _sizes(report),
         "Predicted against true IoU": _reliability(report),
@@ -60,13 +62,18 @@ def _changes(report: Report) -> str:
     return _uri(figure)
 
 
-def _clicks(report: Report) -> str:
-    curves = {model: found["iou"] for model, found in report.clicks.items()}
+def _corrected(report: Report) -> str:
+    curves = {model: report.interactive[model]["j_and_f"] for model in COLORS if model in report.interactive}
+    return _climb(curves, f"frames with {report.interactive.get('clicks')} clicks", "mean J&F")
+
+
+def _climb(curves: Mapping[str, Sequence[float]], given: str, score: str) -> str:
+    """A score after each of what was given, of both models."""
     if not curves or max(map(len, curves.values())) < 2:
         return ""
     from matplotlib.ticker import MaxNLocator
 
-    figure, axes = _axes("clicks", "mean IoU")
+    figure, axes = _axes(given, score)
     for model, values in curves.items():
         axes.plot(range(1, len(values) + 1), values, "o-", markersize=3, color=COLORS[model], label=model)
     axes.set_ylim(top=_ONE)

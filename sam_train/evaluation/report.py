@@ -37,6 +37,7 @@ class Report:
         by_size: ``small`` (under 32 x 32 pixels), ``medium`` and ``large`` (from 96 x 96) objects to their number and
             scores, as far as there are any.
         by_category: Likewise for the categories of the data.
+        by_source: Likewise for the sources of a mixture.
         by_group: Likewise for groups, the scores of the main metric alone; the first 1000.
         by_image: Likewise for images.
         poor: Kind of prompt and model to the number of objects with an IoU below 0.5, where IoU was measured.
@@ -48,7 +49,11 @@ class Report:
         controls: What no model, or a wrong prompt, gives; see :mod:`sam_train.evaluation.controls`.
         forgetting: Scores of both models on other, general data, as ``untuned``, ``tuned``, ``num_objects``.
         volumes: Of each model, mean 3D scores over volumes.
+        interactive: Of each model, ``j_and_f`` of clips after clicks on one frame, two frames, and so on; ``clicks`` on
+            each of them.
+        skipped: Images that could not be read and are in no row, by split; ``skipped.jsonl`` names them.
         unit: What ``num_images`` counts: images or clips.
+        prompted: By kind of prompt, how many objects could be prompted this way.
     """
 
     untuned: Scores
@@ -64,6 +69,7 @@ class Report:
     differences: dict[str, dict[str, dict[str, float | None]]] = field(default_factory=dict)
     by_size: dict[str, dict[str, Any]] = field(default_factory=dict)
     by_category: dict[str, dict[str, Any]] = field(default_factory=dict)
+    by_source: dict[str, dict[str, Any]] = field(default_factory=dict)
     by_group: dict[str, dict[str, Any]] = field(default_factory=dict)
     by_image: dict[str, dict[str, Any]] = field(default_factory=dict)
     poor: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -73,7 +79,10 @@ class Report:
     controls: dict[str, Any] = field(default_factory=dict)
     forgetting: dict[str, Any] = field(default_factory=dict)
     volumes: dict[str, Any] = field(default_factory=dict)
+    interactive: dict[str, Any] = field(default_factory=dict)
+    skipped: dict[str, int] = field(default_factory=dict)
     unit: str = "images"
+    prompted: dict[str, int] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
         """Write the report as JSON, whole or not at all."""
@@ -137,6 +146,11 @@ class Report:
         if self.num_too_small:
             share = self.num_too_small / (self.num_too_small + self.num_objects)
             lines.append(f"{self.num_too_small} more ({share:.0%}) are smaller than loader.min_area and not scored")
+        if number := self.skipped.get(self.split):
+            lines.append(f"{number} more of the {self.unit} cannot be read and are left out: skipped.jsonl")
+        for prompt, number in self.prompted.items():
+            if number < self.num_objects:
+                lines.append(f"{prompt}: scores of the {number} objects that have {self.prompts[prompt]}")
         if self.num_groups == 1:
             lines.append("all objects are of one group: how sure a change is cannot be said")
         elif self.num_groups:

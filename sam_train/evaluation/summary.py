@@ -73,7 +73,8 @@ def summarize(
         num_groups=len(set(rows.column("group").to_pylist())),
         differences=differences,
         by_size=_parts(rows, metrics, list(prompts), SIZES if "area" in rows.column_names else (), _has_size),
-        by_category=_parts(rows, metrics, list(prompts), _categories(rows), _is_category),
+        by_category=_parts(rows, metrics, list(prompts), _values(rows, "category"), _is("category")),
+        by_source=_parts(rows, metrics, list(prompts), _values(rows, "source"), _is("source")),
         by_group=_by(rows, "group", main, list(prompts)),
         by_image=_by(rows, "image", main, list(prompts)),
         poor=_poor(rows, list(prompts)),
@@ -81,6 +82,7 @@ def summarize(
         calibration=_calibration(rows, list(prompts)),
         coco=_coco(rows),
         unit=unit,
+        prompted={prompt: rows.column("prompt").to_pylist().count(prompt) for prompt in prompts},
     )
 
 
@@ -119,10 +121,10 @@ def _has_size(name: str) -> Any:
     return (pc.field("area") >= low) & (pc.field("area") < high)
 
 
-def _is_category(name: str) -> Any:
+def _is(column: str) -> Callable[[str], Any]:
     import pyarrow.compute as pc
 
-    return pc.field("category") == name
+    return lambda name: pc.field(column) == name
 
 
 def _by(rows: pa.Table, column: str, metric: str, prompts: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -146,12 +148,9 @@ def _by(rows: pa.Table, column: str, metric: str, prompts: Sequence[str]) -> dic
     return found
 
 
-def _categories(rows: pa.Table) -> list[str]:
-    return (
-        sorted({name for name in rows.column("category").to_pylist() if name})
-        if "category" in rows.column_names
-        else []
-    )
+def _values(rows: pa.Table, column: str) -> list[str]:
+    """Return the names in a column, in order."""
+    return sorted({name for name in rows.column(column).to_pylist() if name}) if column in rows.column_names else []
 
 
 def _poor(rows: pa.Table, prompts: Sequence[str]) -> dict[str, dict[str, int]]:

@@ -10,12 +10,10 @@ import numpy as np
 
 from sam_train.data.sources.base import VolumeSlice
 from sam_train.metrics.rle import Rle, decode_mask
-from sam_train.metrics.volume import VolumeScore
+from sam_train.metrics.volume import TOLERANCE, VolumeScore
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-TOLERANCE = 2.0  # mm, or voxels where the spacing is not known: as NSD of images has 2 pixels
 
 
 def score_volumes(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ from PIL import Image
 
 from sam_train.data.loading.clip_dataset import HeldOutClip
 from sam_train.files import written_whole
-from sam_train.inference.clip_scoring import CLIP_PROTOCOLS, MASK, follow_clip
+from sam_train.inference.following import CLIP_PROTOCOLS, MASK, follow_clip
 from sam_train.inference.overlay import grid, paint, panel
 from sam_train.inference.video_session import FrameMasks
 from sam_train.models.sam2.tracking import TrackingModel
@@ -21,12 +21,13 @@ FRAMES_PER_SECOND = 10
 FRAMES_OF_A_STRIP = 6
 
 
-def film_frames(models: Mapping[str, TrackingModel], clip: HeldOutClip) -> Iterator[Image.Image]:
-    """Yield a picture of each frame: the truth, where it is known, beside what each model follows from the first mask.
+def film_frames(models: Mapping[str, TrackingModel], clip: HeldOutClip) -> list[Image.Image]:
+    """Draw each frame: the truth, where it is known, beside what each model follows from the first mask.
 
     An object has one color in all of them.
     """
     order: list[int] = []
+    pictures: dict[int, Image.Image] = {}
     for followed in follow_clip(models, clip, {MASK: CLIP_PROTOCOLS[MASK]}):
         sample = followed.sample
         order += [value for value in sample.value.tolist() if value not in order]
@@ -34,7 +35,8 @@ def film_frames(models: Mapping[str, TrackingModel], clip: HeldOutClip) -> Itera
         row = [("truth" if followed.is_known else "not annotated", truth)]
         for (name, _), found in followed.found.items():
             row.append((name or "found", panel(sample.image, _paint_found(found, order, sample))))
-        yield grid([row])
+        pictures[followed.frame] = grid([row])
+    return [pictures[frame] for frame in sorted(pictures)]
 
 
 def _paint_truth(sample: Sample, order: Sequence[int]) -> torch.Tensor:
@@ -51,8 +53,7 @@ def _paint_found(found: FrameMasks, order: Sequence[int], sample: Sample) -> tor
 
 def film_strip(models: Mapping[str, TrackingModel], clip: HeldOutClip) -> Image.Image:
     """Return a few of a film's frames, from the first to the last, one below the other."""
-    pictures = list(film_frames(models, clip))
-    return strip_of(pictures)
+    return strip_of(film_frames(models, clip))
 
 
 def strip_of(pictures: Sequence[Image.Image]) -> Image.Image:

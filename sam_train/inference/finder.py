@@ -10,6 +10,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from sam_train.data.sources.prompt_files import GivenObject
 from sam_train.errors import InputError
 from sam_train.inference.center_finder import OVERLAP, CenterFinder
 from sam_train.inference.images import ImageLike, encode_pixels, read_pixels
@@ -18,7 +19,6 @@ from sam_train.inference.mask_filters import mask_boxes
 from sam_train.inference.mask_generator import Everything, MaskGenerator
 from sam_train.inference.point_grids import Crop
 from sam_train.inference.predictor import Prediction, Predictor
-from sam_train.inference.prompt_files import GivenObject
 from sam_train.inference.run_lengths import RunLengths
 from sam_train.inference.tiling import stitch, tiles
 from sam_train.limits import check_limits

@@ -15,8 +15,9 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from sam_train.data.loading.transforms import resize_image
-from sam_train.data.sources.image_files import read_image, to_rgb
+from sam_train.data.sources.image_files import PLAIN, read_image, to_rgb
 from sam_train.data.sources.raster import Raster
+from sam_train.data.sources.tones import Tones
 from sam_train.errors import InputError
 from sam_train.models.promptable import PromptableModel
 from sam_train.preprocessing import Preprocessing
@@ -28,17 +29,22 @@ ImageLike: TypeAlias = str | Path | Image.Image | np.ndarray | Tensor
 _ARRAYS = "an array (height, width), or (height, width, 3) of 8 bits; or a tensor (3, height, width) of 8 bits"
 
 
-def read_pixels(image: ImageLike) -> UInt8[Tensor, "3 h w"]:
+def read_pixels(image: ImageLike, tones: Tones = PLAIN) -> UInt8[Tensor, "3 h w"]:
     """Return an image as 8-bit red, green and blue.
 
     Files and Pillow's images are turned upright as their EXIF orientation says, transparency is ignored, and gray
     images of more than 8 bits are stretched as those of training are (:mod:`sam_train.data.sources.image_files`).
 
+    Args:
+        image: The image.
+        tones: How its numbers become 8 bits. A rule that names bands takes arrays (height, width, bands) of any number
+            type and tensors (bands, height, width).
+
     Raises:
         InputError: If it is no image.
     """
     if isinstance(image, (str, Path)):
-        return read_image(Path(image).expanduser())
+        return read_image(Path(image).expanduser(), tones=tones)
     if isinstance(image, Image.Image):
         upright = ImageOps.exif_transpose(image)
         is_deep = upright.mode.startswith(("I", "F"))
@@ -48,12 +54,14 @@ def read_pixels(image: ImageLike) -> UInt8[Tensor, "3 h w"]:
         image = image.transpose(1, 2, 0) if image.ndim == 3 else image
     if not isinstance(image, np.ndarray):
         raise InputError(f"image: a {type(image).__name__}; expected a path, an image of Pillow, {_ARRAYS}")
+    if tones.channels and image.ndim == 3 and image.size and image.dtype.kind in "biuf":
+        return to_rgb(Raster(image, "L"), Path("image"), tones).contiguous()
     channels = image.shape[2] if image.ndim == 3 else 1
     is_known = image.ndim in (2, 3) and image.size and (image.dtype == np.uint8 or channels == 1)
     if not is_known or channels not in (1, 3, 4) or image.dtype.kind not in "iuf":
         raise InputError(f"image: {image.dtype} of shape {image.shape}; expected {_ARRAYS}")
     raster = Raster(image, "RGB" if channels > 1 else "L", has_alpha=channels == 4)
-    return to_rgb(raster, Path("image")).contiguous()
+    return to_rgb(raster, Path("image"), tones).contiguous()
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from sam_train.data.sources.image_files import PLAIN
+from sam_train.data.sources.tones import Tones
 from sam_train.errors import InputError
 from sam_train.inference.images import EncodedImages, ImageLike, encode_pixels, read_pixels
 from sam_train.inference.object_prompts import Numbers, image_of_objects, object_prompts, pack
@@ -54,14 +56,16 @@ class Predictor:
     Args:
         model: Any promptable model.
         cleaning: How masks are tidied.
+        tones: How stored numbers of images become 8 bits, as in the model's training.
 
     Attributes:
         images: Those of :meth:`set_image` or :meth:`set_images`; keep them and set them again to come back to them.
         num_decoded: Number of objects that the decoder was asked for so far.
     """
 
-    def __init__(self, model: PromptableModel, cleaning: Cleaning | None = None) -> None:
+    def __init__(self, model: PromptableModel, cleaning: Cleaning | None = None, tones: Tones = PLAIN) -> None:
         self.model = model.eval()
+        self.tones = tones
         self.cleaning = cleaning or Cleaning()
         self.images: EncodedImages | None = None
         self.num_decoded = 0
@@ -77,7 +81,7 @@ class Predictor:
         Raises:
             InputError: If one is no image.
         """
-        return encode_pixels(self.model, [read_pixels(image) for image in images])
+        return encode_pixels(self.model, [read_pixels(image, self.tones) for image in images])
 
     def set_image(self, image: ImageLike) -> EncodedImages:
         """Encode an image and keep it for :meth:`predict`.

@@ -28,10 +28,10 @@ _MOST_PENDING = 64  # groups of objects that wait for other processes: their mas
 class Rows:
     """Collects one row for each object and kind of prompt.
 
-    Columns: those of :data:`sam_train.metrics.table.KEYS`; ``group``, ``height`` and ``width`` of the image;
-    ``category`` and ``area`` (pixels at the original size) of the object; for each model, with its name before: every
-    metric, ``predicted_iou``, where a curve is asked for ``iou_by_click``, and with ``with_masks`` the mask as COCO's
-    compressed run lengths (``rle``, and ``true_rle`` for the object).
+    Columns: those of :data:`sam_train.metrics.table.KEYS`; the ``source``, where there are several; ``group``,
+    ``height`` and ``width`` of the image; ``category`` and ``area`` (pixels at the original size) of the object; for
+    each model, with its name before: every metric, ``predicted_iou``, where a curve is asked for ``iou_by_click``, and
+    with ``with_masks`` the mask as COCO's compressed run lengths (``rle``, and ``true_rle`` for the object).
 
     Args:
         metrics: What to measure.
@@ -67,6 +67,7 @@ class Rows:
         height, width = truth.size
         for index, (value, area) in enumerate(zip(truth.value.tolist(), truth.areas().tolist(), strict=True)):
             row = dict(zip(KEYS, (image, value, prompt), strict=True))
+            row |= {} if truth.source is None else {"source": truth.source}
             row |= {"group": truth.group or image, "category": truth.category[index] if truth.category else None}
             self._rows.append(row | {"area": area, "height": height, "width": width})
 

@@ -12,8 +12,8 @@ from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
+from sam_train.data.sources.prompt_files import GivenObject
 from sam_train.errors import InputError
-from sam_train.inference.prompt_files import GivenObject
 
 
 class TextDetector:

@@ -130,8 +130,13 @@ class VideoSession:
         return self._masks(prediction, size)[0]
 
     def prediction(self, name: Hashable, frame: int) -> MaskPrediction:
-        """Return what followed the last prompt of an object on a frame, in the frame of the model's input."""
-        return self._prompted[name, frame]
+        """Return what was found of an object on a frame where it was prompted, or on the one it was followed to last.
+
+        It is in the frame of the model's input.
+        """
+        found = self._seen(name, frame)
+        assert found is not None, "a frame that was prompted, or the last one followed"
+        return found
 
     def propagate(self, start: int | None = None, reverse: bool = False) -> Iterator[FrameMasks]:
         """Follow all objects through the video and yield what is found on each frame.

@@ -13,10 +13,11 @@ from jaxtyping import Int, UInt8
 from torch import Tensor
 
 from sam_train.data.sources.other_kinds import is_dicom
+from sam_train.data.sources.tones import PERCENTILES, WINDOWS, Tones
 from sam_train.data.sources.volume import grid
 from sam_train.data.sources.volume.dicom import LABELS, order_slices, read_headers, read_series
 from sam_train.data.sources.volume.grid import Axis, from_ras, from_slices, to_slices
-from sam_train.data.sources.volume.intensity import PERCENTILES, WINDOWS, to_eight_bits
+from sam_train.data.sources.volume.intensity import to_eight_bits
 from sam_train.data.sources.volume.reading import SUFFIXES, itk_affine, read_volume
 from sam_train.errors import FileError, Problem
 from sam_train.files import written_whole
@@ -68,7 +69,8 @@ class Volume:
         self.label_suffix = _LABEL_SUFFIXES.get(path.suffix.lower(), ".nii.gz") if path.is_file() else ".nii.gz"
         self._affine = found.grid.affine
         window = WINDOWS["soft_tissue"] if view.window is None and found.is_ct else view.window
-        self._slices = to_slices(to_eight_bits(found.voxels, window, view.percentiles, path), self.axis)
+        tones = Tones((), (window,) if window else (), view.percentiles)
+        self._slices = to_slices(to_eight_bits(found.voxels, tones, path), self.axis)
 
     def __len__(self) -> int:
         return len(self._slices)

@@ -9,6 +9,8 @@ from jaxtyping import Bool, Int
 
 from sam_train.metrics.surface import SurfaceDistances, edge_pixels, score_if_empty
 
+TOLERANCE = 2.0  # mm, or voxels where the spacing is not known: as NSD of images has 2 pixels
+
 
 class VolumeScore:
     """Compares one object's predicted and true masks through a volume.

@@ -85,13 +85,12 @@ PRESETS: Mapping[str, ModelConfig] = MappingProxyType(
 )
 
 
-def build_model(preset: str, image_size: int | None = None) -> ImageModel:
-    """Return a model by name, with fresh random weights.
+def model_config(preset: str, image_size: int | None = None) -> ModelConfig:
+    """Return the configuration of a model by name.
 
     Args:
         preset: A key of :data:`PRESETS`.
-        image_size: Side of the square input in pixels; by default the side that the preset was trained with. Position
-            embeddings are interpolated, so weights of the preset load at every size.
+        image_size: Side of the square input in pixels; by default the side that the preset was trained with.
 
     Raises:
         InputError: If there is no such preset, or its image encoder cannot take the size.
@@ -105,4 +104,18 @@ def build_model(preset: str, image_size: int | None = None) -> ImageModel:
         if image_size < step or image_size % step:
             raise InputError(f"image_size={image_size}: {preset} takes multiples of {step}, such as 256, 512 or 1024")
         config = replace(config, preprocessing=replace(config.preprocessing, image_size=image_size))
-    return config.build()
+    return config
+
+
+def build_model(preset: str, image_size: int | None = None) -> ImageModel:
+    """Return a model by name, with fresh random weights.
+
+    Args:
+        preset: A key of :data:`PRESETS`.
+        image_size: Side of the square input in pixels; by default the side that the preset was trained with. Position
+            embeddings are interpolated, so weights of the preset load at every size.
+
+    Raises:
+        InputError: See :func:`model_config`.
+    """
+    return model_config(preset, image_size).build()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +17,14 @@ from sam_train.data.loading.datamodule import ClipData, Loading, SegmentationDat
 from sam_train.data.loading.share import Share
 from sam_train.data.sources.base import DataSource, ImageSet, Split, no_objects
 from sam_train.data.sources.check import check_sources
+from sam_train.data.sources.skipping import (
+    ForgivingImages,
+    SkippedError,
+    SkippedRecords,
+    begin_skipping,
+    skipped_of,
+    splits_of,
+)
 from sam_train.data.world import ToySource
 from sam_train.errors import InputError
 from sam_train.evaluation.comparison import Scored, score
@@ -28,6 +38,7 @@ from sam_train.evaluation.summary import boxes_in, summarize
 from sam_train.evaluation.volumes import score_volumes
 from sam_train.metrics.base import Metric, find_metrics
 from sam_train.metrics.table import mean_scores, prompts_in
+from sam_train.metrics.video import VIDEO_METRICS
 from sam_train.models.promptable import PromptableModel
 from sam_train.prompts.protocols import Protocol, find_protocols
 from sam_train.runs.devices import as_first_says, is_first
@@ -39,6 +50,7 @@ from sam_train.runs.report_page import make_page
 from sam_train.runs.run import Run
 from sam_train.runs.settings import Evaluation
 from sam_train.runs.tasks import clip_data, known_metrics
+from sam_train.structures import Sample
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -70,17 +82,18 @@ def evaluate(
     evaluation = evaluation or rebuild(run.record["config"]["evaluation"], Evaluation, f"checkpoint={run.checkpoint}")
     task = task_of(run)
     metrics = find_metrics(evaluation.metrics, known_metrics(task))
+    if task is not None:  # what clips are compared by comes first
+        metrics = (*VIDEO_METRICS, *(metric for metric in metrics if metric not in VIDEO_METRICS))
     protocols = find_protocols(evaluation.protocols, evaluation.clicks)
     if evaluation.controls and SHUFFLED not in protocols:
         protocols |= find_protocols([SHUFFLED])
-    data = run.data if source is None and loading is None else None
-    data = data or held_out(run, source or run.source(), evaluation.split, loading or {})
-    if isinstance(data, ClipData):
-        place = run.folder if folder is None else Path(folder).expanduser()
-        return evaluate_clips(run, run.models(), data, evaluation, metrics, place)
-    _require_spacing(data.splits[evaluation.split], metrics)
     own_folder = folder is None
     folder = as_first_says(lambda: run.folder if folder is None else Path(folder).expanduser())
+    data = run.data if source is None and loading is None else None
+    data = data or held_out(run, source or run.source(), evaluation.split, loading or {}, folder)
+    if isinstance(data, ClipData):
+        return evaluate_clips(run, run.models(), data, evaluation, metrics, folder)
+    _require_spacing(data.splits[evaluation.split], metrics)
     partial = PartialRows(folder, _what_rows_depend_on(run, data, evaluation, metrics), Share.own().rank)
     before: list[pa.Table] = []  # the first process has them
     seen = as_first_says(lambda: _read_so_far(partial, before, discards=own_folder))
@@ -89,7 +102,9 @@ def evaluate(
         loader = data.eval_dataloader(evaluation.split, seen)
         with_masks = ("given", "box") if evaluation.coco else ()
         scored = score(models, loader, protocols, metrics, progress, partial, with_masks, before, seen)
-        report = _report(run, data, evaluation, metrics, protocols, scored)
+        skipped = skipped_of(data.splits)
+        data = _readable(data, evaluation.split)
+        report = _report(run, data, evaluation, metrics, protocols, scored, skipped)
         if evaluation.coco:  # rows have masks then
             images = data.splits[evaluation.split]
             slices = {name: place for row, name in enumerate(images.ids) if (place := images.slice_of(row))}
@@ -100,6 +115,8 @@ def evaluate(
             report = replace(report, forgetting=_forgetting(models, data, evaluation.forgetting, metrics, progress))
     if is_first():
         _write(run, report, scored, metrics, models, data, protocols, evaluation, folder)
+        if skipped:
+            skipped.save(folder)
         partial.discard()
     return report
 
@@ -107,11 +124,18 @@ def evaluate(
 def _require_spacing(images: ImageSet, metrics: Sequence[Metric]) -> None:
     """Refuse metrics in mm of images whose pixels' size is not known, before the models are read."""
     wanted = [metric.name for metric in metrics if metric.needs_spacing]
-    if wanted and images.read(0, no_objects, with_image=False).spacing is None:
+    if wanted and _first_read(images).spacing is None:
         raise InputError(
             f"evaluation.metrics: {wanted[0]} is in mm, and the data do not say how large their pixels are "
             f"({images.ids[0]}); give their spacing, or take a metric in pixels (hd95, nsd, nsd_3px)"
         )
+
+
+def _first_read(images: ImageSet) -> Sample:
+    for index in range(len(images)):
+        with suppress(SkippedError):
+            return images.read(index, no_objects, with_image=False)
+    raise InputError("no image can be read")
 
 
 def _console() -> Console:
@@ -161,6 +185,7 @@ def _report(
     metrics: Sequence[Metric],
     protocols: Mapping[str, Protocol],
     scored: Scored,
+    skipped: SkippedRecords | None,
 ) -> Report:
     images = data.splits[evaluation.split]
     split = "val" if images is data.splits.get("val") else evaluation.split  # which may stand in for a missing test
@@ -172,7 +197,21 @@ def _report(
             "input. Give images with masks, a lower loader.min_area, or kinds of prompt that the data have"
         )
     counts = {"num_images": len(images), "num_too_small": scored.num_too_small}
-    return summarize(scored.rows, metrics, asked, counts, split, run.record["chosen_by"])
+    report = summarize(scored.rows, metrics, asked, counts, split, run.record["chosen_by"])
+    return replace(report, skipped=skipped.numbers()) if skipped else report
+
+
+def _readable(data: SegmentationData, split: Split) -> SegmentationData:
+    """Return the data without the images of a split that were left out."""
+    images = data.splits[split]
+    if not isinstance(images, ForgivingImages):
+        return data
+    splits: dict[Split, ImageSet] = {**data.splits, split: images.readable()}
+    if data.splits.get("val") is images:  # which stand in for a missing test
+        splits["val"] = splits[split]
+    readable = copy.copy(data)
+    readable.splits = splits
+    return readable
 
 
 def _controls(data: SegmentationData, split: Split, metrics: Sequence[Metric], scored: Scored) -> dict[str, Any]:
@@ -227,7 +266,7 @@ def _write(
     console.print("\n".join(f"{name:12}{place}" for name, place in places.items()), markup=False)
 
 
-def held_out(run: Run, source: DataSource, split: Split, loading: Mapping[str, Any]) -> SegmentationData:
+def held_out(run: Run, source: DataSource, split: Split, loading: Mapping[str, Any], folder: Path) -> SegmentationData:
     """Make the loaders of images that a run has not seen.
 
     Args:
@@ -235,12 +274,14 @@ def held_out(run: Run, source: DataSource, split: Split, loading: Mapping[str, A
         source: Images and masks.
         split: Which of them are scored.
         loading: Settings of :class:`Loading` that differ from those of training.
+        folder: Where records are named that are left out.
 
     Raises:
         InputError: If the images were trained on, or there are none, or something is wrong with them.
     """
-    splits = source.splits()
+    splits = splits_of(source, folder)
     require_splits(splits, {split})
+    as_first_says(lambda: begin_skipping({split: splits[split]}, anew=[split]))
     if source.check:
         check_sources({split: splits[split]})
     require_unseen(run.record, splits[split], split, str(run.checkpoint))

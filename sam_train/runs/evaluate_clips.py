@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -11,15 +12,17 @@ from rich.progress import Progress
 from sam_train.data.loading.clip_dataset import HeldOutClip, HeldOutClips
 from sam_train.data.loading.datamodule import ClipData
 from sam_train.errors import InputError
-from sam_train.evaluation.clips import save_films, score_clips, tracking
+from sam_train.evaluation.clips import mean_curves, mean_volumes, save_films, score_clips, tracking
+from sam_train.evaluation.html import write_html
 from sam_train.evaluation.report import Report
 from sam_train.evaluation.row_files import write_rows
 from sam_train.evaluation.summary import summarize
-from sam_train.inference.clip_scoring import CLIP_PROTOCOLS
+from sam_train.inference.following import CLIP_PROTOCOLS
 from sam_train.metrics.base import Metric
 from sam_train.models import ImageModel
 from sam_train.runs.devices import is_first
 from sam_train.runs.record import rebuild
+from sam_train.runs.report_page import make_clip_page
 from sam_train.runs.run import Run
 from sam_train.runs.settings import Evaluation
 from sam_train.tasks.clip_training import ClipTraining
@@ -33,7 +36,7 @@ def evaluate_clips(
     metrics: Sequence[Metric],
     folder: Path,
 ) -> Report:
-    """Score a run's models on the clips of a split; leave ``report.json``, ``rows.parquet`` and ``films/`` in a folder.
+    """Score a run's models on the clips of a split; leave reports, rows and ``films/`` in a folder.
 
     Raises:
         InputError: If no object has a frame after the one it is prompted on.
@@ -41,7 +44,15 @@ def evaluate_clips(
     console = Console(quiet=not is_first())
     loader = data.eval_dataloader(evaluation.split)
     with Progress(console=console, transient=True) as progress:
-        rows = score_clips(tracking(models), clips_of(loader), len(loader), CLIP_PROTOCOLS, metrics, progress)
+        rows = score_clips(
+            tracking(models),
+            clips_of(loader),
+            len(loader),
+            CLIP_PROTOCOLS,
+            metrics,
+            progress,
+            evaluation.corrected_frames,
+        )
     if not rows.num_rows:
         raise InputError(
             f"evaluation.split={evaluation.split}: no object of these clips has an annotated frame after its first "
@@ -59,13 +70,15 @@ def evaluate_clips(
         run.record["chosen_by"],
         unit="clips",
     )
+    report = replace(report, volumes=mean_volumes(rows, [*models]), interactive=mean_curves(rows, [*models]))
     if is_first():
         write_rows(rows, folder)
         report.save(folder / "report.json")
         console.print(report.table())
         films = folder / "films"
-        save_films(tracking(models), HeldOutClips(clips), evaluation.overlays, films)
-        places = {"report": folder / "report.json", "rows": folder / "rows.parquet", "films": films}
+        paths = save_films(tracking(models), HeldOutClips(clips), evaluation.overlays, films)
+        write_html(folder / "report.html", report, make_clip_page(run, report, paths))
+        places = {"report": folder / "report.html", "rows": folder / "rows.parquet", "films": films}
         lines = [f"{name:12}{place}" for name, place in {"checkpoint": run.checkpoint, **places}.items()]
         console.print("\n".join(lines), markup=False)
     return report

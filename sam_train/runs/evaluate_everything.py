@@ -14,6 +14,7 @@ from rich.table import Table
 from torch import Tensor
 
 from sam_train.data.sources.base import DataSource, ImageSet, Split
+from sam_train.data.sources.skipping import ForgivingImages, SkippedError
 from sam_train.evaluation.everything_page import write_everything_page
 from sam_train.files import write_json
 from sam_train.inference.center_finder import CenterFinder
@@ -75,13 +76,14 @@ def evaluate_everything(
     Raises:
         InputError: If the images were trained on, or there are none, or something is wrong with them.
     """
-    images = held_out(run, source or run.source(), split, {}).splits[split]
+    folder = run.folder if folder is None else Path(folder).expanduser()
+    images = held_out(run, source or run.source(), split, {}, folder).splits[split]
     console = Console()
     with Progress(console=console, transient=True) as progress:
         scores = score_everything(_ways(run, grid), images, progress)
-    folder = run.folder if folder is None else Path(folder).expanduser()
-    write_json(folder / "everything.json", {"split": split, "num_images": len(images), **scores})
-    title = f"what is found without a prompt ({len(images)} {split} images)"
+    num_images = len(images.readable()) if isinstance(images, ForgivingImages) else len(images)
+    write_json(folder / "everything.json", {"split": split, "num_images": num_images, **scores})
+    title = f"what is found without a prompt ({num_images} {split} images)"
     columns = [*COLUMNS, *[NAMED] * any(NAMED in of for of in scores.values())]
     write_everything_page(folder / "everything.html", title, columns, scores)
     console.print(_table(title, columns, scores))
@@ -120,8 +122,15 @@ def score_everything(
     found: dict[str, list[PredictedMask]] = {name: [] for name in ways}
     taken = {name: [0.0, 0.0] for name in ways}  # decodes and seconds
     task = progress.add_task("images", total=len(images)) if progress else None
+    num_read = 0
     for index, image in enumerate(images.ids):
-        sample = images.read(index)
+        if progress and task is not None:
+            progress.advance(task)
+        try:
+            sample = images.read(index)
+        except SkippedError:
+            continue
+        num_read += 1
         crowd = sample.crowd.tolist() if sample.crowd is not None else [False] * len(sample.value)
         names = sample.category or ("",) * len(crowd)
         for mask, is_crowd, name in zip(sample.each_mask(), crowd, names, strict=True):
@@ -136,13 +145,11 @@ def score_everything(
             taken[name][1] += clock() - start
             rows = zip(instances.masks.rles(), instances.scores.tolist(), instances.categories, strict=True)
             found[name] += [PredictedMask(image, rle, score, called or "") for rle, score, called in rows]
-        if progress and task is not None:
-            progress.advance(task)
     has_names = len({truth.category for truth in truths}) > 1
     scores: dict[str, Scores] = {}
     for name, masks in found.items():
         of_way = score_detections(masks, truths, LIMITS, by_category=False)
-        decodes, seconds = (total / max(len(images), 1) for total in taken[name])
+        decodes, seconds = (total / max(num_read, 1) for total in taken[name])
         of_way |= {"decodes": decodes, "seconds": seconds}
         if has_names and ways[name].has_names:
             of_way[NAMED] = score_detections(masks, truths)["AP"]

@@ -22,10 +22,13 @@ from sam_train.data.loading.boxes import categories_of
 from sam_train.data.loading.datamodule import ClipData, SegmentationData
 from sam_train.data.sources.base import ImageSet, Split
 from sam_train.data.sources.check import check_sources
+from sam_train.data.sources.skipping import begin_skipping, splits_of
+from sam_train.data.sources.splits import SPLITS
 from sam_train.errors import InputError
 from sam_train.files import written_whole
 from sam_train.metrics.base import find_metrics
 from sam_train.preprocessing import Preprocessing
+from sam_train.runs.given_prompts import tell_given
 from sam_train.runs.known_images import known_images
 from sam_train.runs.micro_batch import MicroBatchFinder
 from sam_train.runs.record import VERSION, describe, versions
@@ -61,7 +64,7 @@ def fit(
         settings: What to train, on what, and how.
         folder: Where checkpoints go.
         callbacks: What happens around the steps; by default those of :func:`default_callbacks`.
-        logger: Of Lightning; by default none.
+        logger: Of Lightning, beside the curves in the folder's ``metrics``; by default none.
         resume: Go on with the interrupted run in the folder.
         is_alone: Refuse devices that would need further processes, as within a sweep: each would begin it anew.
 
@@ -70,7 +73,7 @@ def fit(
         DivergenceError: If the loss stops being a number.
     """
     folder = Path(folder).expanduser()
-    settings = _resolved(settings)
+    settings = _resolved(replace(settings, data=settings.data.settled()))
     metrics = find_metrics(settings.evaluation.metrics, known_metrics(settings.task))
     shows_progress = settings.trainer.get("enable_progress_bar", True)
     given = default_callbacks(folder, shows_progress, settings.task) if callbacks is None else list(callbacks)
@@ -89,7 +92,8 @@ def fit(
         if then is not None:
             require_same_base(then, record["base"], where)
         model = tuned_model(base, record["config"])
-        data = make_data(settings, model.preprocessing, {"train", "val", settings.evaluation.split}, trainer)
+        needed: set[Split] = {"train", "val", settings.evaluation.split}
+        data = make_data(settings, model.preprocessing, needed, folder, trainer, resume)
         record["images"] = known_images(data.splits) if trainer.is_global_zero else {}
         if then is not None:
             require_same_images(then["images"], record["images"], where)
@@ -99,6 +103,8 @@ def fit(
         keep_base = settings.model.source() == "random"
         task = make_task(settings, model, record, keep_base, metrics)
         if trainer.is_global_zero:
+            if settings.prompts.given and settings.task is None:
+                _tell(tell_given(data.splits["train"]))
             Console().print(trained_table(model))
             _tell_data(data)
         if then is None:
@@ -133,17 +139,32 @@ def default_callbacks(folder: Path, shows_progress: bool = True, task: ClipTrain
 
 
 def make_data(
-    settings: Settings, preprocessing: Preprocessing, needed: set[Split], trainer: Trainer | None = None
+    settings: Settings,
+    preprocessing: Preprocessing,
+    needed: set[Split],
+    folder: Path,
+    trainer: Trainer | None = None,
+    resume: bool = False,
 ) -> SegmentationData:
     """Make the loaders for a model; the first process checks the data for all.
+
+    Args:
+        settings: Of the run.
+        preprocessing: Of the model.
+        needed: Splits that must have images.
+        folder: Of the run.
+        trainer: Of the run.
+        resume: Whether what the run has left out before stays so.
 
     Raises:
         InputError: If there is no such split as one that is needed, or something is wrong with the data.
     """
-    splits = settings.data.splits()
+    splits = splits_of(settings.data, folder)
     require_splits(splits, needed)
-    if settings.data.check and (trainer is None or trainer.is_global_zero):
-        check_sources({name: splits[name] for name in splits if name in needed})
+    if trainer is None or trainer.is_global_zero:
+        begin_skipping(splits, anew=() if resume else SPLITS)
+        if settings.data.check:
+            check_sources({name: splits[name] for name in splits if name in needed})
     if settings.task is None:
         with_boxes = settings.prompter is not None
         return SegmentationData(splits, preprocessing, settings.loader, settings.seed, with_boxes)
@@ -217,6 +238,11 @@ def _begun(folder: Path, record: dict[str, Any], where: str) -> Mapping[str, Any
     return then
 
 
+def _tell(text: str) -> None:
+    Console(soft_wrap=True, highlight=False).print(text, markup=False)
+    log.info(text)
+
+
 def _tell_data(data: SegmentationData) -> None:
     """Say how many images there are for what, and if training validates some of them only."""
     if isinstance(data, ClipData):
@@ -227,8 +253,7 @@ def _tell_data(data: SegmentationData) -> None:
     limit = data.loading.max_val_images
     some = f"; of val {limit} during training (loader.max_val_images)" if (limit or math.inf) < numbers["val"] else ""
     text = f"images: {', '.join(f'{number} {split}' for split, number in numbers.items())}{some}"
-    Console(highlight=False).print(text, markup=False)
-    log.info(text)
+    _tell(text)
 
 
 @contextmanager

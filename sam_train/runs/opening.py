@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -10,8 +11,11 @@ import torch
 from sam_train.checkpoints import load_checkpoint
 from sam_train.checkpoints.reading import SHIPPED, read_checkpoint
 from sam_train.checkpoints.report import find_preset
+from sam_train.checkpoints.tones_file import read_tones
+from sam_train.data.sources.base import DataSource
+from sam_train.data.sources.pixel_source import PixelSource
+from sam_train.data.sources.tones import PERCENTILES, WINDOWS, Tones, known_tones, tones_of, window_of
 from sam_train.data.sources.volume.cases import read_description
-from sam_train.data.sources.volume.intensity import WINDOWS, window_of
 from sam_train.data.sources.volume.source import VolumeSource
 from sam_train.errors import InputError
 from sam_train.inference.center_finder import CenterFinder
@@ -23,6 +27,8 @@ from sam_train.inference.volumes import View
 from sam_train.models import PRESETS, ImageModel, build_model
 from sam_train.runs.record import describe
 from sam_train.runs.run import Run
+
+_VOLUMES = describe(VolumeSource("."))["_target_"]
 
 
 def open_model(
@@ -65,8 +71,42 @@ def open_predictor(
     device: torch.device | str | None = None,
     cleaning: Cleaning | None = None,
 ) -> Predictor:
-    """Return :func:`open_model`'s model, ready to be given images and prompts."""
-    return Predictor(open_model(checkpoint, weights, image_size, device), cleaning)
+    """Return :func:`open_model`'s model, ready to be given images and prompts; images are shown as in training."""
+    return Predictor(open_model(checkpoint, weights, image_size, device), cleaning, image_tones(checkpoint))
+
+
+def image_tones(checkpoint: str | Path, window: str | Sequence[float] | None = None) -> Tones:
+    """Return how stored numbers of images become 8 bits: as in the run's training, or as an export says.
+
+    Args:
+        checkpoint: See :func:`open_model`.
+        window: Name or ends of a window, if not the run's own.
+
+    Raises:
+        InputError: If there is no such window.
+    """
+    path = Path(checkpoint).expanduser()
+    if _is_run(path):
+        data = Run.load(path).record["config"]["data"]
+        tones = Tones() if data.get("_target_") == _VOLUMES else known_tones(data)
+    else:
+        tones = known_tones(read_tones(path))
+    return tones if window is None else replace(tones, windows=tones_of((), window, None).windows)
+
+
+def as_in_training(source: DataSource, checkpoint: str | Path) -> DataSource:
+    """Return a source of images that are shown as in a run's training, where its settings do not say how.
+
+    Args:
+        source: Of images; one whose images are always of 8 bits is returned as it is.
+        checkpoint: See :func:`open_model`.
+    """
+    tones = image_tones(checkpoint)
+    is_open = isinstance(source, PixelSource) and not isinstance(source, VolumeSource) and source.tones() == Tones()
+    if not is_open or tones == Tones():
+        return source
+    assert isinstance(source, PixelSource)
+    return replace(source, channels=tones.channels, window=tones.windows or None, percentiles=tones.percentiles)
 
 
 def open_finder(
@@ -108,19 +148,18 @@ def volume_view(checkpoint: str | Path, window: str | Sequence[float] | None = N
     path = Path(checkpoint).expanduser()
     chosen = None if window is None else window_of(window)
     data = Run.load(path).record["config"]["data"] if _is_run(path) else {}
-    if data.get("_target_") != describe(VolumeSource(".")).get("_target_"):
+    if data.get("_target_") != _VOLUMES:
         return View(window=chosen)
     if len(data["channels"]) == 3:
         raise InputError(
             f"checkpoint={checkpoint}: trained on the channels {data['channels']} of volumes; give slices as RGB images"
         )
-    if chosen is None and data["window"] is not None:
-        chosen = window_of(data["window"])
+    tones = known_tones(data)
+    chosen = chosen or tones.window(0)
     root = Path(data["root"])
     if chosen is None and root.is_dir() and read_description(root).is_ct:
         chosen = WINDOWS["soft_tissue"]
-    low, high = data["percentiles"]
-    return View(data["axis"], chosen, (low, high), data["neighbors"])
+    return View(data["axis"], chosen, tones.percentiles or PERCENTILES, data["neighbors"])
 
 
 def _is_run(path: Path) -> bool:

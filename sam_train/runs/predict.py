@@ -18,8 +18,10 @@ from torch import Tensor
 
 from sam_train.data.sources.base import ImageSet, no_objects
 from sam_train.data.sources.decoding import SUFFIXES
-from sam_train.data.sources.image_files import read_image
+from sam_train.data.sources.image_files import PLAIN, read_image
+from sam_train.data.sources.prompt_files import GivenObject, PromptFile
 from sam_train.data.sources.safe_walk import walk_files
+from sam_train.data.sources.tones import Tones
 from sam_train.data.sources.volume.reading import NIFTI, require_libraries
 from sam_train.errors import InputError
 from sam_train.files import write_text
@@ -29,7 +31,6 @@ from sam_train.inference.finder import Finder
 from sam_train.inference.georeference import read_georeference
 from sam_train.inference.instances import Instances
 from sam_train.inference.mask_files import coco_annotations, write_coco, write_geojson, write_labels, write_overlay
-from sam_train.inference.prompt_files import GivenObject, PromptFile
 from sam_train.inference.text_detector import TextDetector
 from sam_train.inference.volumes import View, Volume
 
@@ -101,21 +102,27 @@ class Outcome(NamedTuple):
     problems: list[str]
 
 
-def list_pictures(images: Path) -> list[Picture]:
+def list_pictures(images: Path, tones: Tones = PLAIN) -> list[Picture]:
     """Return a file, or all images and volumes below a folder; folders with DICOM files are volumes.
+
+    Args:
+        images: The file or folder.
+        tones: How stored numbers of images become 8 bits.
 
     Raises:
         InputError: If there is none.
     """
     if images.is_file():
-        return [_picture(images, images.name)]
+        return [_picture(images, images.name, tones)]
     if not images.is_dir():
         raise InputError(f"images={images}: no such file or folder")
     names = [*walk_files(images)]
     kinds = (*SUFFIXES, *volumes.SUFFIXES)
-    found = [_picture(images / name, name) for name in names if name.lower().endswith(kinds)]
+    found = [_picture(images / name, name, tones) for name in names if name.lower().endswith(kinds)]
     for folder in sorted({(images / name).parent for name in names if volumes.is_dicom_file(images / name)}):
-        found.append(_picture(folder, images.name if folder == images else folder.relative_to(images).as_posix()))
+        found.append(
+            _picture(folder, images.name if folder == images else folder.relative_to(images).as_posix(), tones)
+        )
     if any(picture.is_volume and not picture.name.lower().endswith(NIFTI) for picture in found):
         require_libraries()
     if not found:
@@ -275,8 +282,8 @@ def _record(name: str, found: Instances) -> dict[str, Any]:
     return {"file_name": name, "height": height, "width": width, "annotations": coco_annotations(found)}
 
 
-def _picture(path: Path, name: str) -> Picture:
-    return Picture(name, str(path.absolute()), lambda: read_image(path), path)
+def _picture(path: Path, name: str, tones: Tones) -> Picture:
+    return Picture(name, str(path.absolute()), lambda: read_image(path, tones=tones), path)
 
 
 def _stems(names: Sequence[str]) -> list[str]:

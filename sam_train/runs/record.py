@@ -68,7 +68,11 @@ def rebuild(description: Any, kind: type[T], where: str) -> T:
 
 
 def _plain(value: Any, where: str) -> Any:
-    """Refuse what is not a number, a text, nothing, or a list of these."""
+    """Refuse what is not a number, a text, nothing, a list or a table of these, or a data source."""
+    if isinstance(value, Mapping):
+        if TARGET in value:
+            return rebuild(value, DataSource, where)  # pyright: ignore[reportAbstractUsage]
+        return {str(name): _plain(item, where) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
         return tuple(_plain(item, where) for item in value)
     if value is None or isinstance(value, (bool, int, float, str)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ FREE = frozenset(
     {
         "data.root",
         "data.check",
+        "data.on_error",
         "model.weights",
         "loader.num_workers",
         "loader.micro_batch",
@@ -103,8 +105,14 @@ def _compared(config: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: value
         for name, value in flat.items()
-        if name not in FREE and (not name.startswith("trainer.") or name.removeprefix("trainer.") in TRAINER)
+        if _of_any_source(name) not in FREE
+        and (not name.startswith("trainer.") or name.removeprefix("trainer.") in TRAINER)
     }
+
+
+def _of_any_source(name: str) -> str:
+    """Return a setting's name as if its source were the only one of the run."""
+    return re.sub(r"^data\.parts\.[^.]+\.", "data.", name)
 
 
 def _flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:

@@ -53,6 +53,7 @@ class Evaluation:
         controls: Whether to score what a filled box, a threshold and another object's box give.
         coco: Whether to compute COCO's AP and AR of the masks from boxes.
         forgetting: How many images of the procedural world both models are scored on.
+        corrected_frames: Of clips: on how many frames, one after another, a person clicks three times on what is wrong.
     """
 
     split: Split = "test"
@@ -64,6 +65,7 @@ class Evaluation:
     controls: bool = False
     coco: bool = False
     forgetting: int = 0
+    corrected_frames: int = 0
 
 
 @dataclass(frozen=True)

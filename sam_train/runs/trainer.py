@@ -13,6 +13,7 @@ from lightning import Callback, Trainer
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.loggers import CSVLogger
 
 from sam_train.errors import InputError
 from sam_train.runs.settings import TRAINER
@@ -25,7 +26,7 @@ def make_trainer(settings: Mapping[str, Any], callbacks: Sequence[Callback], log
     Args:
         settings: Arguments of :class:`lightning.Trainer` that differ from :data:`TRAINER`.
         callbacks: In the order in which they run.
-        logger: As the trainer's.
+        logger: As the trainer's; curves go into the folder's ``metrics`` beside it.
         folder: Of the run.
 
     Raises:
@@ -42,12 +43,24 @@ def make_trainer(settings: Mapping[str, Any], callbacks: Sequence[Callback], log
         given["precision"] = "bf16-mixed" if bf16 else "32-true"
     plugins = [WholeCheckpoints(), *cluster()]
     try:
-        trainer = Trainer(**given, callbacks=list(callbacks), logger=logger, plugins=plugins, default_root_dir=folder)
+        trainer = Trainer(
+            **given,
+            callbacks=list(callbacks),
+            logger=_with_curves(logger, folder),
+            plugins=plugins,
+            default_root_dir=folder,
+        )
     except (MisconfigurationException, ValueError, TypeError) as error:
         raise InputError(_refusal(error, given)) from error
     if trainer.world_size > 1 and "strategy" not in settings:
         raise InputError(f"trainer.devices={settings.get('devices')}: for several devices add trainer=ddp")
     return trainer
+
+
+def _with_curves(logger: Any, folder: Path) -> list[Any]:
+    """Add the table of the curves that ``report.html`` shows, unless it is there."""
+    given = list(logger) if isinstance(logger, list | tuple) else [logger] if logger else []
+    return given if any(isinstance(one, CSVLogger) for one in given) else [*given, CSVLogger(folder, name="metrics")]
 
 
 def _require_sense(given: Mapping[str, Any]) -> None:

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from sam_train.data.loading.clip_batch import ClipBatch
 from sam_train.data.loading.clip_dataset import HeldOutClip
-from sam_train.inference.clip_scoring import CLIP_PROTOCOLS, MASK, score_clip
+from sam_train.inference.clip_scoring import score_clip
 from sam_train.inference.film import film_strip
+from sam_train.inference.following import CLIP_PROTOCOLS, MASK
 from sam_train.losses.clip_loss import FrameTargets, clip_terms
 from sam_train.losses.sam_loss import LossTerms, SamLoss
 from sam_train.metrics.base import Metric

@@ -52,6 +52,11 @@ def told(command, *arguments, cwd=ROOT, **environment):
         ("evaluate", [], "checkpoint: not given; add checkpoint=..."),
         ("evaluate", ["checkpoint=best.ckpt"], "checkpoint=best.ckpt: no such file or folder"),
         ("export", ["path=tuned"], "checkpoint: not given; add checkpoint=..."),
+        ("data", ["chekc"], "sam-data chekc: did you mean check?"),
+        ("data", ["check"], "no data given: add data.root=DIR"),
+        ("data", ["check", "data=coco", "data.root=sam_trian"], "data.root=sam_trian: no such file or folder"),
+        ("data", ["check", "data=toy", "loader.min_area=-1"], "loader.min_area=-1: expected a number of at least 0"),
+        ("data", ["check", "data=toy", "output=page.pdf"], "output=page.pdf: expected the name of a .html file"),
     ],
 )
 def test_it_is_told_before_anything_heavy_is_imported(command, arguments, expected, tmp_path):

@@ -8,7 +8,7 @@ import numpy as np
 from hydra.core.global_hydra import GlobalHydra
 from PIL import Image
 
-from sam_train.cli import evaluate, export, train
+from sam_train.cli import data, evaluate, export, train
 
 SMALL = [
     "model.image_size=64",
@@ -33,10 +33,10 @@ SMALL = [
 
 
 def run(command, monkeypatch, *arguments: str) -> None:
-    """Run ``sam-train``, ``sam-evaluate`` or ``sam-export`` with these arguments."""
+    """Run ``sam-train``, ``sam-evaluate``, ``sam-export`` or ``sam-data`` with these arguments."""
     GlobalHydra.instance().clear()
     monkeypatch.setattr(sys, "argv", [f"sam-{command}", *arguments])
-    {"train": train, "evaluate": evaluate, "export": export}[command].main()
+    {"train": train, "evaluate": evaluate, "export": export, "data": data}[command].main()
 
 
 def assert_report(folder: Path) -> dict:

@@ -142,6 +142,7 @@ def test_wandb_offline_gets_pictures(tmp_path, monkeypatch):
 
     assert wandb.run is None  # finished: the next run of a sweep begins its own
     assert list(tmp_path.glob("wandb/offline-run-*/files/media/images/val/masks_*.png"))
+    assert "train/loss" in (tmp_path / "metrics/version_0/metrics.csv").read_text()  # curves of report.html
     failed = tmp_path / "wandb" / "run-20200101_000000-earlier"  # an earlier start that came to nothing
     failed.mkdir()
     (failed / "run-earlier.wandb").touch()

@@ -1,9 +1,15 @@
 """Each kind of data trains from the command line on a real set, as it lies there."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 
+from sam_train.data.sources.folder import FolderSource
 from sam_train.data.sources.volume.reading import read_volume
+from sam_train.metrics.rle import encode_mask
+from tests.data.sources.sa1b_files import write_tar
 from tests.e2e.commands import SMALL, assert_report, run
 from tests.parity.reference import SHARED
 
@@ -60,6 +66,22 @@ def test_a_table_of_real_images(tmp_path, monkeypatch):
     assert train(monkeypatch, tmp_path / "run", "data=hf", f"data.root={tmp_path}/nuclei.parquet")["num_images"] == 1
 
 
+def test_tars_of_real_images(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    images = FolderSource(str(DATA / "nuclei_fluorescence"), split=(0, 0, 1)).splits()["test"]
+    for tar in range(3):
+        members = []
+        for index in range(tar * 3, tar * 3 + 3):
+            sample = images.read(index)
+            masks = [{"segmentation": encode_mask(mask.numpy())} for mask in sample.each_mask()]
+            said = {"image": {"height": sample.size[0], "width": sample.size[1]}, "annotations": masks}
+            members += [(f"{index}.png", images.pairs[index].image.read_bytes())]
+            members += [(f"{index}.json", json.dumps(said).encode())]
+        write_tar(tmp_path / "tars" / f"{tar:06}.tar", members)
+    assert train(monkeypatch, tmp_path / "run", f"data.root={tmp_path}/tars")["num_images"] == 1
+    assert "found 3 tars of images and JSON: data=sa1b" in capsys.readouterr().out
+
+
 def test_arrays_of_real_volumes(tmp_path, monkeypatch):
     (tmp_path / "npz").mkdir()
     for name in ("008", "014", "020"):
@@ -70,3 +92,23 @@ def test_arrays_of_real_volumes(tmp_path, monkeypatch):
         prepared = (image / image.max() * 255).astype(np.uint8)
         np.savez_compressed(tmp_path / "npz" / f"{name}.npz", imgs=prepared.T, gts=labels.T, spacing=[1.0, 1.0, 1.0])
     assert train(monkeypatch, tmp_path / "run", "data=npz", f"data.root={tmp_path}/npz")["num_images"] == 4
+
+
+def test_labelme_files_of_real_images_are_recognized(tmp_path, monkeypatch, capsys):
+    coco = json.loads((DATA / "fruits_nuts" / "annotations_coco.json").read_text())
+    root = tmp_path / "labelme"
+    for image in coco["images"][:6]:
+        size = {"imageHeight": image["height"], "imageWidth": image["width"]}
+        shapes = [
+            {"label": "fruit", "shape_type": "polygon", "points": np.reshape(ring, (-1, 2)).tolist()}
+            for one in coco["annotations"]
+            if one["image_id"] == image["id"]
+            for ring in one["segmentation"]
+        ]
+        file = next((DATA / "fruits_nuts").rglob(image["file_name"].rpartition("/")[2]))
+        root.mkdir(exist_ok=True)
+        shutil.copy(file, root)
+        content = {"shapes": shapes, "imagePath": file.name, "imageData": None, **size}
+        (root / f"{file.stem}.json").write_text(json.dumps(content))
+    assert train(monkeypatch, tmp_path / "run", f"data.root={root}")["num_images"] == 1
+    assert "found LabelMe annotations, 6 files: data=labelme" in capsys.readouterr().out

@@ -5,9 +5,9 @@ import pyarrow as pa
 import pytest
 
 from sam_train.data.sources.base import VolumeSlice
-from sam_train.evaluation.volumes import TOLERANCE, score_volumes
+from sam_train.evaluation.volumes import score_volumes
 from sam_train.metrics.rle import decode_mask, encode_mask
-from sam_train.metrics.volume import VolumeScore
+from sam_train.metrics.volume import TOLERANCE, VolumeScore
 
 
 def make_rows(truth: np.ndarray, found: np.ndarray, spacing: tuple[float, float, float]):

@@ -4,9 +4,13 @@ import pytest
 import torch
 
 from sam_train.data.loading.clip_dataset import HeldOutClips
-from sam_train.data.sources.clips import Clip, ClipSet
-from sam_train.inference.clip_scoring import CLIP_PROTOCOLS, MASK, follow_clip, score_clip
+from sam_train.data.sources.video.clips import Clip, ClipSet
+from sam_train.inference.clip_correcting import correct_clip
+from sam_train.inference.clip_prompts import prompt_object
+from sam_train.inference.clip_scoring import score_clip
 from sam_train.inference.film import film_frames, save_film, strip_of
+from sam_train.inference.following import CLIP_PROTOCOLS, MASK, follow_clip
+from sam_train.inference.video_session import VideoSession
 from sam_train.label_planes import pack_masks
 from sam_train.metrics.video import VIDEO_METRICS, contour_accuracy, region_similarity
 from sam_train.structures import Sample
@@ -77,7 +81,7 @@ def test_the_mask_that_is_given_is_what_is_found_on_its_frame(model):
 
 
 def test_a_film_has_a_picture_of_each_frame(model, tmp_path):
-    pictures = list(film_frames({"untuned": model, "tuned": model}, CLIP))
+    pictures = film_frames({"untuned": model, "tuned": model}, CLIP)
     assert len(pictures) == 6
     assert len({picture.size for picture in pictures}) == 1
     assert strip_of(pictures).height == 6 * pictures[0].height
@@ -87,3 +91,34 @@ def test_a_film_has_a_picture_of_each_frame(model, tmp_path):
 
     with av.open(str(path)) as film:
         assert len(list(film.decode(video=0))) == 6
+
+
+def test_a_person_corrects_each_object_where_it_fits_worst(model, monkeypatch):
+    said = []
+    real = VideoSession.prompt
+
+    def listen(session, frame, name, *arguments, **options):
+        said.append((name, frame))
+        return real(session, frame, name, *arguments, **options)
+
+    monkeypatch.setattr(VideoSession, "prompt", listen)
+    curves = correct_clip(model, CLIP, num_frames=3)
+    assert {value: len(curve) for value, curve in curves.items()} == {1: 3, 2: 3}
+    assert all(0 <= score <= 1 for curve in curves.values() for score in curve)
+    assert said[:6] == [(1, 0)] * 3 + [(2, LATE)] * 3
+    assert len(said) == 18
+    assert {frame for _, frame in said} <= set(CLIP.annotated())
+    session = VideoSession(model, lambda index: CLIP.read(index).image, 6)
+    for name, frame in ((1, 0), (2, LATE)):
+        prompt_object(session, frame, CLIP.read(frame), name, CLIP_PROTOCOLS["clicks"].simulator)
+    found = {one.frame: one for one in session.propagate(0) if one.frame in CLIP.annotated()}
+    regions = {
+        frame: region_similarity(one.masks[0].numpy(), next(CLIP.read(frame).each_mask()).numpy())
+        for frame, one in found.items()
+    }
+    assert said[6] == (1, min(regions, key=regions.get))
+
+
+def test_the_first_rounds_are_the_same_however_many_follow(model):
+    one, two = (correct_clip(model, CLIP, number) for number in (1, 2))
+    assert {value: curve[:1] for value, curve in two.items()} == one

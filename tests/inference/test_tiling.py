@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
+from sam_train.data.sources.prompt_files import GivenObject
 from sam_train.inference.finder import Finder, Tiling
 from sam_train.inference.instances import Instances
 from sam_train.inference.mask_filters import mask_boxes
 from sam_train.inference.mask_generator import Everything
 from sam_train.inference.predictor import Predictor
-from sam_train.inference.prompt_files import GivenObject
 from sam_train.inference.run_lengths import RunLengths
 from sam_train.inference.tiling import stitch, tiles
 from tests.checkpoints.tiny import SAM2_CONFIG, build

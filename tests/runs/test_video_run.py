@@ -3,11 +3,13 @@
 import json
 from dataclasses import replace
 
+import pyarrow.parquet
 import pytest
 import torch
 
 from sam_train.data.loading.clip_batch import collate_clips
 from sam_train.data.loading.datamodule import Loading
+from sam_train.data.sources.volume.source import VolumeSource
 from sam_train.data.world import ToySource
 from sam_train.data.world.film import ToyVideoSource
 from sam_train.errors import InputError
@@ -20,6 +22,7 @@ from sam_train.tasks.clip_training import ClipTraining
 from sam_train.tasks.video import VideoTask
 from sam_train.tuning.optimization import Optimization
 from sam_train.tuning.surgery import Tuning
+from tests.data.sources.volume_files import make_volumes
 
 TRAINER = {"accelerator": "cpu", "max_steps": 2, "val_check_interval": 1, "enable_progress_bar": False}
 SETTINGS = Settings(
@@ -45,12 +48,28 @@ def test_a_run_trains_the_memory_alone_reports_j_and_f_and_can_be_evaluated_late
             assert all(0 <= score <= 1 for score in scores.values())
     assert (report["unit"], report["num_images"], report["chosen_by"]) == ("clips", 1, "j_and_f")
     assert sorted(path.suffix for path in (tmp_path / "films").iterdir()) == [".mp4", ".png"]
-    again = evaluate(Run.load(tmp_path), folder=tmp_path / "again")
-    assert again.tuned == report["tuned"]
+    more = Evaluation(metrics=("iou",), corrected_frames=2, overlays=0)
+    again = evaluate(Run.load(tmp_path), evaluation=more, folder=tmp_path / "again")
+    assert [*again.metrics] == ["j", "f", "j_and_f", "iou"]
+    assert {prompt: scores | {"iou": 0} for prompt, scores in again.tuned.items()} == {
+        prompt: scores | {"iou": 0} for prompt, scores in report["tuned"].items()
+    }
+    assert {len(again.interactive[model]["j_and_f"]) for model in ("untuned", "tuned")} == {2}
     untuned, tuned = (dict(model.named_parameters()) for model in run.models().values())
     changed = {name for name in untuned if not torch.equal(untuned[name], tuned[name])}
     assert {name.split(".")[0] for name in changed} >= {"memory_attention", "memory_encoder", "maskmem_tpos_enc"}
     assert not any(name.startswith(("image_encoder", "sam_")) for name in changed)
+
+
+def test_volumes_are_followed_from_their_middle_both_ways_and_scored_in_three_dimensions(tmp_path):
+    data = VolumeSource(str(make_volumes(tmp_path / "data", 4)), split=(0.5, 0.25, 0.25), check=False)
+    run = fit(replace(SETTINGS, data=data), tmp_path / "run")
+    report = evaluate(run)
+    assert set(report.volumes["tuned"]) == {"dice", "nsd", "hd95"}
+    assert (report.volumes["num_volumes"], report.volumes["prompt"], report.unit) == (1, "box", "clips")
+    rows = pyarrow.parquet.read_table(tmp_path / "run/rows.parquet").to_pylist()
+    assert {(row["category"], row["object"], row["frames"]) for row in rows} == {("1", 1, 3)}  # 2 is on one slice alone
+    assert (tmp_path / "run/report.html").read_text().count("data:video/mp4") == 1
 
 
 def make_task(**training) -> tuple[VideoTask, object]:

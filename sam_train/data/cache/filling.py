@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
+from torch.utils.data import Dataset
 
 from sam_train.data.cache.embedding_cache import EmbeddingCache, Layout
-from sam_train.data.loading.collate import to_batch
+from sam_train.data.loading.collate import collate, to_batch
 from sam_train.data.loading.loader import BatchLoader
 from sam_train.data.loading.share import Share
 from sam_train.data.loading.views import ViewIndex, Views
@@ -62,12 +64,27 @@ def fill(
     with _bar(console) as bar:
         row = bar.add_task("encoding images", total=sum(len(keys) for _, keys in missing))
         for views, keys in missing:
-            loader = BatchLoader(views, batch_size, sampler=keys, num_workers=num_workers)
-            names = (views.name(index, view) for view, index in keys)
-            for batch in loader:
+            named = _Named(views)
+            loader: Any = BatchLoader(named, batch_size, merge=_collate_named, sampler=keys, num_workers=num_workers)
+            for names, batch in loader:
                 _keep(cache, names, encode(batch), batch)
-                bar.advance(row, len(batch.ids))
+                bar.advance(row, len(names))
     share.total(0)
+
+
+class _Named(Dataset[tuple[str, Batch]]):
+    """Views and the names of their entries: some of a batch may be left out."""
+
+    def __init__(self, views: Views) -> None:
+        self.views = views
+
+    def __getitem__(self, key: ViewIndex) -> tuple[str, Batch]:
+        view, index = key
+        return self.views.name(index, view), self.views[key]
+
+
+def _collate_named(items: Sequence[tuple[str, Batch]]) -> tuple[list[str], Batch]:
+    return [name for name, _ in items], collate([batch for _, batch in items])
 
 
 def _share(views: Views, share: Share) -> list[ViewIndex]:
@@ -87,9 +104,9 @@ def _blank(views: Views) -> Batch:
     return to_batch(Sample("blank", image, labels, nothing, nothing), views.preprocessing, (side, side))
 
 
-def _keep(cache: EmbeddingCache, names: Iterator[str], features: ImageFeatures | EncoderState, batch: Batch) -> None:
-    for image in range(len(batch.ids)):
-        cache.write(next(names), features.image(image), batch.original_size[image])
+def _keep(cache: EmbeddingCache, names: Sequence[str], features: ImageFeatures | EncoderState, batch: Batch) -> None:
+    for image, name in enumerate(names):
+        cache.write(name, features.image(image), batch.original_size[image])
 
 
 def _bar(console: Console) -> Progress:

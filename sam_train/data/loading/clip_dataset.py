@@ -15,7 +15,7 @@ from sam_train.data.loading.collate import to_batch
 from sam_train.data.loading.dataset import EpochIndex
 from sam_train.data.loading.seeds import generator_of, seed_of
 from sam_train.data.loading.transforms import resize_sample
-from sam_train.data.sources.clips import ClipSet
+from sam_train.data.sources.video.clips import ClipSet
 from sam_train.errors import InputError
 from sam_train.preprocessing import Preprocessing
 from sam_train.structures import Batch, Sample
@@ -143,7 +143,7 @@ class HeldOutClip:
     Attributes:
         clips: Where it is.
         index: Its index there.
-        num_frames: So many of its frames, from the first annotated one on.
+        num_frames: So many of its frames, from the first annotated one on; of a volume, around its middle.
     """
 
     clips: ClipSet
@@ -165,7 +165,33 @@ class HeldOutClip:
         """Return the indices of the frames."""
         content = self.clips.clips[self.index]
         start = content.annotated[0]
+        if content.middle is not None:
+            start = max(content.middle - self.num_frames // 2, 0)
         return range(start, min(start + self.num_frames, len(content.frames)))
+
+    @property
+    def group(self) -> str:
+        """Return the patient, or the clip where nothing says one."""
+        return self.clips.group_of(self.index)
+
+    @property
+    def spacing(self) -> tuple[float, float, float] | None:
+        """Return the distance in mm from one slice, row and column of a volume to the next, where it is known."""
+        return self.clips.spacing(self.index)
+
+    @property
+    def is_volume(self) -> bool:
+        """Whether the frames are slices, which have no first and no last one as time has."""
+        return self.clips.clips[self.index].middle is not None
+
+    @property
+    def courses(self) -> list[range]:
+        """Return the frames in the orders in which they are followed: a video's once, a volume's from its middle on."""
+        frames, middle = self.frames, self.clips.clips[self.index].middle
+        if middle is None:
+            return [frames]
+        middle = min(middle, frames[-1])
+        return [range(middle, frames.stop), range(middle, frames.start - 1, -1)]
 
     def annotated(self) -> set[int]:
         """Return the indices of the frames whose masks are known."""

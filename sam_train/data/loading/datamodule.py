@@ -20,7 +20,7 @@ from sam_train.data.loading.sampler import TrainBatches
 from sam_train.data.loading.share import Share
 from sam_train.data.loading.views import Views
 from sam_train.data.sources.base import DataSource, ImageSet, Split
-from sam_train.data.sources.clips import ClipSet
+from sam_train.data.sources.video.clips import ClipSet
 from sam_train.errors import InputError
 from sam_train.limits import check_limits
 from sam_train.machine import num_processors
@@ -108,8 +108,10 @@ class SegmentationData(LightningDataModule):
         dataset = self._train_dataset()
         share = Share.own()
         size = self.loading.batch_size
-        shuffle = dataset.images.shuffled
-        batches = TrainBatches(len(dataset), size, self.seed, share.rank, share.world_size, shuffle)
+        images = dataset.images
+        batches = TrainBatches(
+            images.epoch_size, size, self.seed, share.rank, share.world_size, shuffle=images.shuffled
+        )
         return ResumableLoader(dataset, batches, **self._options(persistent=True))
 
     def val_dataloader(self) -> BatchLoader:
@@ -205,11 +207,17 @@ class ClipData(SegmentationData):
         max_val_clips: int | None = None,
         max_val_frames: int | None = None,
     ) -> None:
-        if others := [split for split, images in splits.items() if not isinstance(images, ClipSet)]:
-            raise InputError(
-                f"task=video: data are images, not clips (split {others[0]}); use data=davis or data=toy_video"
-            )
-        super().__init__(splits, preprocessing, loading, seed)
+        made = {id(images): images.as_clips() for images in splits.values()}  # validation may stand in for the test
+        found: dict[Split, ImageSet] = {}
+        for split, images in splits.items():
+            clips = made[id(images)]
+            if clips is None:
+                raise InputError(
+                    f"task=video: data are images, not clips (split {split}); use data=davis, sav, coco_video or "
+                    "toy_video, or volumes (data=volume, data=npz)"
+                )
+            found[split] = clips
+        super().__init__(found, preprocessing, loading, seed)
         self.choice = choice
         self.max_val_clips = max_val_clips
         self.max_val_frames = max_val_frames

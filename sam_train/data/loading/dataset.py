@@ -19,6 +19,7 @@ from sam_train.data.loading.crowds import with_crowds_ignored, without_crowds
 from sam_train.data.loading.seeds import generator_of
 from sam_train.data.loading.views import PLAIN, Views
 from sam_train.data.sources.base import ImageSet
+from sam_train.data.sources.skipping import SkippedError
 from sam_train.errors import InputError
 from sam_train.preprocessing import Preprocessing
 from sam_train.structures import Batch, EncoderState, ImageFeatures, Sample
@@ -82,7 +83,8 @@ class TrainDataset(Dataset[Batch]):
     def __getitem__(self, key: EpochIndex) -> Batch:
         """Return one image with at least one object.
 
-        An image without objects cannot train a promptable model: another image, drawn at random, takes its place.
+        An image without objects cannot train a promptable model, and one that is left out no model: another image,
+        drawn at random, takes its place.
 
         Raises:
             InputError: If no image has an object.
@@ -93,7 +95,10 @@ class TrainDataset(Dataset[Batch]):
                 continue
             generator = generator_of("choose", self.images.ids[position], epoch, self.seed)
             choose = partial(self._choose, position=position, generator=generator)
-            sample = without_crowds(self.images.read(position, choose, with_image=self.cache is None))
+            try:
+                sample = without_crowds(self.images.read(position, choose, with_image=self.cache is None))
+            except SkippedError:
+                continue
             if batch := self._prepare(position, sample, epoch):
                 return batch
         side = self.views.preprocessing.image_size
@@ -103,10 +108,12 @@ class TrainDataset(Dataset[Batch]):
         )
 
     def _candidates(self, epoch: int, index: int) -> Iterator[int]:
-        """Yield the image asked for and then the others in random order."""
+        """Yield the image asked for and then the others in random order, first those of the same source."""
         yield index
         generator = generator_of("replace", self.images.ids[index], epoch, self.seed)
-        yield from torch.randperm(len(self), generator=generator).tolist()
+        alike = self.images.alike(index)
+        yield from (alike[row] for row in torch.randperm(len(alike), generator=generator).tolist())
+        yield from (row for row in range(len(self)) if row not in alike)
 
     def _choose(self, shares: Float[Tensor, "n"], position: int, generator: torch.Generator) -> Int[Tensor, "k"]:
         """Choose objects at random; objects that are probably too small only where there are too few others."""

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from sam_train.data.loading.collate import collate
 from sam_train.data.loading.sampler import TrainBatches
+from sam_train.data.sources.skipping import SkippedError
 from sam_train.errors import InputError
 from sam_train.structures import Batch
 
@@ -31,12 +32,14 @@ class _ErrorsAsItems(Dataset[Batch | InputError]):
 
 
 def _collate(items: Sequence[Any], merge: Callable[[Sequence[Any]], Any]) -> Any:
-    mistake = next((item for item in items if isinstance(item, InputError)), None)
-    return mistake or merge(items)
+    """Return one batch of the items that are not left out; None where all are; or a mistake."""
+    kept = [item for item in items if not isinstance(item, SkippedError)]
+    mistake = next((item for item in kept if isinstance(item, InputError)), None)
+    return mistake or (merge(kept) if kept else None)
 
 
 class BatchLoader(DataLoader[Batch]):
-    """A loader of packed batches.
+    """A loader of packed batches, without what is left out (:mod:`sam_train.data.sources.skipping`).
 
     Args:
         dataset: Of batches of one image or clip.
@@ -61,7 +64,8 @@ class BatchLoader(DataLoader[Batch]):
         for batch in super().__iter__():
             if isinstance(batch, InputError):
                 raise batch
-            yield batch
+            if batch is not None:
+                yield batch
 
 
 class ResumableLoader(BatchLoader):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -13,6 +13,9 @@ from torch import Tensor
 
 from sam_train.errors import FileError, Problem
 from sam_train.structures import Sample
+
+if TYPE_CHECKING:
+    from sam_train.data.sources.video.clips import ClipSet
 
 Split = Literal["train", "val", "test"]
 
@@ -56,10 +59,17 @@ class ImageSet(ABC):
     Attributes:
         ids: Per image, a name that is unique in the data source.
         categories: Names of all categories, in order; empty where objects have none.
+        loose_ends: Problems that belong to no image; :meth:`problems` returns them with those of the first.
     """
 
     ids: Sequence[str]
     categories: Sequence[str] = ()
+    loose_ends: Sequence[Problem] = ()
+
+    @property
+    def epoch_size(self) -> int:
+        """Number of images that an epoch shows; the length of :meth:`shuffled`."""
+        return len(self)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -95,6 +105,14 @@ class ImageSet(ABC):
         """Return where an image lies in the volume it is a slice of; None if it is of none."""
         return None
 
+    def as_clips(self) -> ClipSet | None:
+        """Return the images as clips that objects can be followed through; None if they are none."""
+        return None
+
+    def alike(self, index: int) -> range:
+        """Return the images of which one takes the place of an image that cannot train."""
+        return range(len(self))
+
     def problems(self, index: int) -> list[Problem]:
         """Find what is wrong with one image and its masks; by default what reading them raises.
 
@@ -107,7 +125,7 @@ class ImageSet(ABC):
         return []
 
     def shuffled(self, generator: torch.Generator) -> Int[Tensor, "n"]:
-        """Return the indices of all images in a new order, in which an epoch shows them.
+        """Return the indices of :attr:`epoch_size` images, all but for weights, in the order an epoch shows them.
 
         By default every order is as likely as any. A set of slices keeps those of a volume together.
         """
@@ -171,13 +189,20 @@ class DataSource(ABC):
 
     Attributes:
         check: Whether all files are read and checked before training.
+        on_error: What happens where a record cannot be read: ``stop``, or ``skip`` it and name it in a file.
         default_steps: Number of training steps where no setting gives one.
         default_objects: Number of objects of an image that train in one step, where no setting gives one.
     """
 
     check: bool = True
+    on_error: str = "stop"
     default_steps: ClassVar[int] = 1000
     default_objects: ClassVar[int] = 16
+
+    @property
+    def is_strict(self) -> bool:
+        """Whether a problem must be told as soon as it is found: no check will tell it with the others."""
+        return not self.check and self.on_error == "stop"
 
     @abstractmethod
     def splits(self) -> dict[Split, ImageSet]:
@@ -188,3 +213,13 @@ class DataSource(ABC):
         Raises:
             InputError: If the settings do not fit the data.
         """
+
+    def settled(self) -> DataSource:
+        """Return the source with what a run computes once from its training images as settings, for its record.
+
+        By default there is nothing to compute.
+
+        Raises:
+            InputError: If it cannot be computed.
+        """
+        return self

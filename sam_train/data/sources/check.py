@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 from sam_train.data.sources.base import ImageSet, Split
 from sam_train.data.sources.doubts import Answer, Doubt
@@ -27,25 +28,65 @@ def check_sources(sources: Mapping[Split, ImageSet]) -> None:
     Raises:
         InputError: If anything is wrong, or a doubt applies to most of the data; lists every problem, by kind.
     """
+    findings = judge(_scan(sources))
+    if findings.problems:
+        raise InputError(findings.report())
+    for kind, answers in findings.notices.items():
+        first = min(answers)
+        text = f"{kind} ({len(answers)} of {findings.asked[kind]}): {first.remedy}; such as {first.path}: {first.found}"
+        warnings.warn(text, stacklevel=2)
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What is wrong with all images together.
+
+    Attributes:
+        problems: Everything that stops training, each once.
+        notices: What stops nothing and a person should know, by kind.
+        asked: How many images were asked, by the kind of the question.
+    """
+
+    problems: tuple[Problem, ...]
+    notices: Mapping[str, Sequence[Answer]]
+    asked: Mapping[str, int]
+
+    def by_kind(self) -> dict[tuple[str, str], list[Problem]]:
+        """Return the problems of each kind and remedy, both in order."""
+        kinds: dict[tuple[str, str], list[Problem]] = defaultdict(list)
+        for problem in sorted(self.problems, key=lambda one: (one.kind, one.remedy, one.path, one.found)):
+            kinds[problem.kind, problem.remedy].append(problem)
+        return kinds
+
+    def report(self) -> str:
+        """Return the text of all problems by kind, each remedy once, no kind longer than a screen."""
+        lines = [f"the data has {len(self.problems)} problem(s):"]
+        for (kind, remedy), files in self.by_kind().items():
+            number = f"{len(files)} of {self.asked[kind]}" if kind in self.asked else len(files)
+            lines += ["", f"{kind} ({number}): {remedy}"]
+            lines += [f"  {file.path}: {file.found}" for file in files[:LINES_PER_KIND]]
+            if len(files) > LINES_PER_KIND:
+                lines.append(f"  ... and {len(files) - LINES_PER_KIND} more")
+        return "\n".join(lines)
+
+
+def judge(found: Iterable[Problem]) -> Findings:
+    """Judge what :meth:`ImageSet.problems` found in all images; a doubt is a problem if half of the answers say so."""
     problems: list[Problem] = []
-    questions: dict[str, list[Answer]] = defaultdict(list)
-    for problem in _scan(sources):
-        if isinstance(problem, Answer):
-            questions[problem.kind].append(problem)
-        else:
+    asked: Counter[str] = Counter()
+    doubts: dict[str, list[Answer]] = defaultdict(list)
+    notices: dict[str, list[Answer]] = defaultdict(list)
+    for problem in found:
+        if not isinstance(problem, Answer):
             problems.append(problem)
-    for answers in questions.values():
-        yes = [answer for answer in answers if answer.holds]
-        if isinstance(answers[0], Doubt) and 2 * len(yes) >= len(answers):
+            continue
+        asked[problem.kind] += 1
+        if problem.holds:
+            (doubts if isinstance(problem, Doubt) else notices)[problem.kind].append(problem)
+    for kind, yes in doubts.items():
+        if 2 * len(yes) >= asked[kind]:
             problems += yes
-    if problems:
-        raise InputError(_report(dict.fromkeys(problems), questions))
-    for kind, answers in questions.items():
-        yes = [answer for answer in answers if answer.holds]
-        if yes and not isinstance(answers[0], Doubt):
-            first = min(yes)
-            text = f"{kind} ({len(yes)} of {len(answers)}): {first.remedy}; such as {first.path}: {first.found}"
-            warnings.warn(text, stacklevel=2)
+    return Findings(tuple(dict.fromkeys(problems)), notices, asked)
 
 
 def _scan(sources: Mapping[Split, ImageSet]) -> Iterator[Problem]:
@@ -91,18 +132,3 @@ def _with_progress(tasks: Iterator[list[list[Problem]]], num_images: int) -> Ite
     finally:
         if shown:
             bar.stop()
-
-
-def _report(problems: Iterable[Problem], questions: Mapping[str, Sequence[Answer]]) -> str:
-    """Return the text of all problems by kind, each remedy once, no kind longer than a screen."""
-    kinds: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for problem in problems:
-        kinds[problem.kind, problem.remedy].append(f"{problem.path}: {problem.found}")
-    lines = [f"the data has {sum(map(len, kinds.values()))} problem(s):"]
-    for (kind, remedy), files in sorted(kinds.items()):
-        number = f"{len(files)} of {len(questions[kind])}" if kind in questions else len(files)
-        lines += ["", f"{kind} ({number}): {remedy}"]
-        lines += [f"  {file}" for file in sorted(files)[:LINES_PER_KIND]]
-        if len(files) > LINES_PER_KIND:
-            lines.append(f"  ... and {len(files) - LINES_PER_KIND} more")
-    return "\n".join(lines)

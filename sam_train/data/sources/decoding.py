@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from sam_train.data.sources import tiff_files
-from sam_train.data.sources.raster import Mode, Raster
+from sam_train.data.sources.raster import Mode, Raster, upright
 from sam_train.errors import FileError, Problem
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
@@ -33,12 +33,15 @@ _MODES: dict[str, Mode] = {
 _ORIENTATION = 0x0112
 
 
-def decode(path: Path, content: bytes | None = None) -> Raster:
+def decode(path: Path, content: bytes | None = None, all_bits: bool = False, page: int | None = None) -> Raster:
     """Read the pixels of an image or a mask, whatever its suffix says.
 
     Args:
         path: The file.
         content: Its bytes, where they are known and the path is but their name in messages.
+        all_bits: Whether all bands are wanted as they are stored, be it unclear what they mean; otherwise the high
+            bytes of colors of 16 bits are.
+        page: Number of the page of a TIFF file, from 0; None for the only one.
 
     Raises:
         FileError: If there is no such file, or if it is empty, damaged or too large, or has several pages.
@@ -51,7 +54,7 @@ def decode(path: Path, content: bytes | None = None) -> Raster:
         with path.open("rb") if content is None else BytesIO(content) as file:
             is_tiff = file.read(4) in tiff_files.MAGIC
             file.seek(0)
-            return tiff_files.read_tiff(path, file) if is_tiff else _read(file, path)
+            return tiff_files.read_tiff(path, file, all_bits, page) if is_tiff else _read(file, path, all_bits)
     except FileError:
         raise
     except Image.DecompressionBombError as error:
@@ -63,7 +66,7 @@ def decode(path: Path, content: bytes | None = None) -> Raster:
         raise FileError(Problem("unreadable file", path, f"{error}", REWRITE)) from error
 
 
-def _read(file: BinaryIO, path: Path) -> Raster:
+def _read(file: BinaryIO, path: Path, all_bits: bool) -> Raster:
     image = Image.open(file, formats=_FORMATS)
     # An MPO is a photograph whose further pages are previews of the first.
     pages = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
@@ -75,6 +78,11 @@ def _read(file: BinaryIO, path: Path) -> Raster:
     palette = image.getpalette("RGB") if image.mode == "P" else None
     ImageOps.exif_transpose(image, in_place=True)
     pixels = np.array(image)
+    if all_bits and is_16_bit and pixels.dtype == np.uint8:  # Pillow has their high bytes alone
+        import imagecodecs
+
+        file.seek(0)
+        pixels = upright(imagecodecs.png_decode(file.read()), orientation)
     return Raster(
         pixels,
         _MODES[image.mode],

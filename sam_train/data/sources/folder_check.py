@@ -8,30 +8,32 @@ from pathlib import Path
 from sam_train.data.sources.decoding import decode
 from sam_train.data.sources.doubts import Notice
 from sam_train.data.sources.folder_masks import FolderMasks
-from sam_train.data.sources.image_files import to_rgb
+from sam_train.data.sources.image_files import PLAIN, to_rgb
 from sam_train.data.sources.mask_doubts import background_as_object, in_many_pieces, void_as_object
 from sam_train.data.sources.mask_files import Numbers, num_soft
 from sam_train.data.sources.mask_pieces import count_numbers
 from sam_train.data.sources.pairing import Pair
 from sam_train.data.sources.raster import Raster
+from sam_train.data.sources.tones import Tones
 from sam_train.errors import FileError, Problem
 
 
-def check_pair(pair: Pair, masks: FolderMasks, allow_empty: bool) -> Iterator[Problem]:
+def check_pair(pair: Pair, masks: FolderMasks, allow_empty: bool, tones: Tones = PLAIN) -> Iterator[Problem]:
     """Read every file of a pair once; yield its problems, and answers to what is asked of the whole set.
 
     Args:
         pair: The files.
         masks: Reads masks as the settings say.
         allow_empty: Whether a mask may be without objects.
+        tones: How the image's numbers become 8 bits.
     """
     if pair.problem:
         yield pair.problem
         return
     raster, image = None, None
     try:
-        raster = decode(pair.image)
-        image = to_rgb(raster, pair.image)
+        raster = decode(pair.image, None, tones != PLAIN, pair.page)
+        image = to_rgb(raster, pair.image, tones)
     except FileError as error:
         yield error.problem
     for path in pair.masks:

@@ -10,10 +10,11 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, Shaped, UInt8
 from torch import Tensor
 
 from sam_train.data.sources.base import Choose
+from sam_train.data.sources.color_tables import ColorTable
 from sam_train.data.sources.mask_files import Numbers, read_numbers
 from sam_train.data.sources.mask_pieces import count_numbers, number_pieces
 from sam_train.data.sources.pairing import Pair
@@ -29,10 +30,12 @@ class PairMasks(NamedTuple):
     Attributes:
         packed: On label planes.
         ignored: Pixels that are neither object nor background; None where the settings name none.
+        category: Of each object, its color's name; None where masks hold numbers.
     """
 
     packed: Packed
     ignored: Bool[np.ndarray, "h w"] | None
+    category: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -43,15 +46,17 @@ class FolderMasks:
         objects: What a mask file holds, see :class:`sam_train.data.sources.folder.FolderSource`.
         background: The number of background; None for 0, with a question in the check where that looks wrong.
         ignore: Numbers of pixels that are neither object nor background.
+        colors: Which color is which number; None for masks that hold numbers.
     """
 
     objects: Objects = "labels"
     background: int | None = None
     ignore: Sequence[int] = ()
+    colors: ColorTable | None = None
 
     def is_region(self, pair: Pair) -> bool:
         """Tell whether a mask file of a pair says where objects are, rather than which is where."""
-        return pair.per_object or self.objects != "labels"
+        return pair.per_object or (self.objects != "labels" and self.colors is None)
 
     def read_file(self, path: Path, pair: Pair, image: UInt8[Tensor, "3 h w"] | None) -> Numbers:
         """Read one mask file of a pair.
@@ -59,7 +64,9 @@ class FolderMasks:
         Raises:
             FileError: If it cannot be read, or has not the image's size where the image could be read.
         """
-        numbers = read_numbers(path, self.is_region(pair), self.background or 0, self.ignore)
+        numbers = read_numbers(
+            path, self.is_region(pair), self.background or 0, self.ignore, page=pair.page, colors=self.colors
+        )
         pixels = numbers.pixels
         if image is not None and pixels.shape != image.shape[-2:]:
             sizes = "{} x {}, but {} is {} x {} (height x width)".format(*pixels.shape, pair.image, *image.shape[-2:])
@@ -80,14 +87,25 @@ class FolderMasks:
         if pair.per_object:
             chosen = choose(torch.full((len(pair.masks),), torch.nan)).tolist()
             return self._read_files(pair, chosen, image) if chosen else None
-        pixels, ignored, _ = self.read_file(pair.masks[0], pair, image)
+        classes, ignored, _ = self.read_file(pair.masks[0], pair, image)
+        pixels = classes
         if self.objects == "components":
             pixels = number_pieces(pixels)
         elif self.objects == "binary":
             pixels = (pixels != 0).view(np.uint8)
         areas, values = _objects(pixels)
         value = values[choose(areas / pixels.size)]
-        return PairMasks(Packed(torch.from_numpy(pixels)[None], torch.zeros_like(value), value), ignored)
+        packed = Packed(torch.from_numpy(pixels)[None], torch.zeros_like(value), value)
+        return PairMasks(packed, ignored, self._category(classes, pixels, value) if self.colors else None)
+
+    def _category(
+        self, classes: Int[np.ndarray, "h w"], pixels: Shaped[np.ndarray, "h w"], value: Int[Tensor, "n"]
+    ) -> tuple[str, ...]:
+        """Return the name of the color at the first pixel of each object."""
+        assert self.colors is not None
+        first = np.zeros(int(pixels.max(initial=0)) + 1, np.int64)
+        first[pixels.ravel()[::-1]] = classes.ravel()[::-1]
+        return tuple(self.colors.names[number - 1] for number in first[value.numpy()].tolist())
 
     def _read_files(self, pair: Pair, chosen: Sequence[int], image: UInt8[Tensor, "3 h w"] | None) -> PairMasks:
         ignored: Bool[np.ndarray, "h w"] | None = None

@@ -19,7 +19,9 @@ import numpy as np
 from jaxtyping import Bool, Int, Integer, Shaped, UInt8
 from PIL import Image
 
+from sam_train.data.sources.color_tables import ColorTable
 from sam_train.data.sources.decoding import decode
+from sam_train.data.sources.image_files import to_rgb
 from sam_train.data.sources.mask_pieces import Counted, count_numbers, first_pixels
 from sam_train.data.sources.raster import Raster
 from sam_train.errors import FileError, Problem
@@ -43,7 +45,13 @@ class Numbers(NamedTuple):
 
 
 def read_numbers(
-    path: Path, is_region: bool, background: int = 0, ignore: Sequence[int] = (), content: bytes | None = None
+    path: Path,
+    is_region: bool,
+    background: int = 0,
+    ignore: Sequence[int] = (),
+    content: bytes | None = None,
+    page: int | None = None,
+    colors: ColorTable | None = None,
 ) -> Numbers:
     """Read a mask.
 
@@ -54,12 +62,16 @@ def read_numbers(
             numbers go up.
         ignore: Numbers of pixels that are neither object nor background; they become background, too.
         content: The file's bytes, where they are known and the path is but their name in messages.
+        page: Number of the page of a TIFF file, from 0; None for the only one.
+        colors: Which color is which number; None for masks that hold numbers.
 
     Raises:
         FileError: If the file cannot be read or its pixels are not the numbers of objects.
     """
-    raster = decode(path, content)
-    if raster.is_lossy:
+    raster = decode(path, content, page=page)
+    if colors is not None:
+        pixels = colors.numbers(_colors(raster, path), path)
+    elif raster.is_lossy:
         pixels = _cut_at_half(_lossy_gray(raster, path, is_region, ignore), path)
     else:
         pixels = _plane(raster, path)
@@ -153,6 +165,13 @@ def _lossy_gray(raster: Raster, path: Path, is_region: bool, ignore: Sequence[in
     return np.array(Image.frombytes(raster.mode, pixels.shape[1::-1], pixels.tobytes()).convert("L"))
 
 
+def _colors(raster: Raster, path: Path) -> UInt8[np.ndarray, "h w 3"]:
+    if raster.is_lossy:
+        found = "JPEG changes the colors that data.colors names"
+        raise FileError(Problem("lossy labels", path, found, "save it anew as PNG or TIFF without loss"))
+    return to_rgb(raster, path).permute(1, 2, 0).numpy()
+
+
 def _plane(raster: Raster, path: Path) -> Shaped[np.ndarray, "h w"]:
     """Return the plane that all channels of a mask agree on."""
     pixels = raster.channels
@@ -164,7 +183,8 @@ def _plane(raster: Raster, path: Path) -> Shaped[np.ndarray, "h w"]:
         raise FileError(Problem("transparent mask", path, "it is unclear what transparency means", remedy))
     if (pixels != pixels[..., :1]).any():
         found = f"its {pixels.shape[-1]} channels differ, where a mask has one number a pixel"
-        raise FileError(Problem("color mask", path, found, "save it as a label image, one number an object"))
+        remedy = "save it as a label image, one number an object, or name its colors: data.colors=<table>"
+        raise FileError(Problem("color mask", path, found, remedy))
     return pixels[..., 0] if raster.palette is None else _by_gray(pixels[..., 0].astype(np.uint8), raster.palette)
 
 

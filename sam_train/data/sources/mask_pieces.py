@@ -36,31 +36,32 @@ def number_pieces(pixels: Int[np.ndarray, "h w"]) -> Int[np.ndarray, "h w"]:
     """Return another number for each connected piece, counted from 1; 0 stays 0."""
     pieces = np.zeros(pixels.shape, np.int32)
     first = 0
-    for _, box, there in _regions(count_numbers(pixels)):
+    for _, box, there in regions(count_numbers(pixels)):
         found, count = _connected(there)
         pieces[box] += (found + first) * there
         first += count
     return pieces
 
 
-def count_scattered(mask: Counted, least: int) -> tuple[int, int, int]:
-    """Find the numbers whose pixels are many separate pieces of which none is the main one.
+def scattered(mask: Counted, least: int) -> Iterator[tuple[int, int]]:
+    """Yield the numbers whose pixels are many separate pieces of which none is the main one, and how many these are.
 
     Args:
         mask: A label image.
         least: Number of pieces that are many.
-
-    Returns:
-        How many numbers there are like this, the one with most pieces, and how many pieces these are.
     """
     numbers, bounds = np.unique(mask.pixels[first_pixels(mask.pixels)], return_counts=True)
-    scattered, most = 0, (0, 0)
-    for number, _, there in _regions(mask, set(numbers[bounds >= least].tolist())):
+    for number, _, there in regions(mask, set(numbers[bounds >= least].tolist())):
         areas = np.bincount(_connected(there)[0].ravel())[1:]
         if len(areas) >= least and 2 * areas.max() < areas.sum():
-            scattered += 1
-            most = max(most, (len(areas), number))
-    return scattered, most[1], most[0]
+            yield number, len(areas)
+
+
+def count_scattered(mask: Counted, least: int) -> tuple[int, int, int]:
+    """Return how many numbers are :func:`scattered`, the one with most pieces, and how many pieces these are."""
+    found = [(pieces, number) for number, pieces in scattered(mask, least)]
+    pieces, number = max(found, default=(0, 0))
+    return len(found), number, pieces
 
 
 def _connected(there: Bool[np.ndarray, "h w"]) -> tuple[Int[np.ndarray, "h w"], int]:
@@ -80,7 +81,7 @@ def first_pixels(pixels: Int[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
     return is_first
 
 
-def _regions(
+def regions(
     mask: Counted, only: set[int] | None = None
 ) -> Iterator[tuple[int, tuple[slice, slice], Bool[np.ndarray, "_ _"]]]:
     """Yield each number above 0, the box around its pixels, and where in it they are."""

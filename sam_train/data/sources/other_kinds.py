@@ -35,11 +35,14 @@ class Kind:
 
 
 _COCO = ((b'"images"',), (b'"annotations"', b'"categories"', b'"image_id"'))
+_SA1B = ((b'"image"',), (b'"annotations"',), (b'"segmentation"',))
 _LABELME = ((b'"shapes"',), (b'"imagePath"',))
 _DICOM = (128, b"DICM")
 KINDS = (
     Kind("COCO annotations", source="coco", suffixes=(".json",), words=_COCO),
-    Kind("LabelMe annotations", instead="its masks", suffixes=(".json",), words=_LABELME),
+    Kind("images with masks in JSON", source="sa1b", suffixes=(".json",), words=_SA1B),
+    Kind("tars", source="sa1b", suffixes=(".tar",)),
+    Kind("LabelMe annotations", source="labelme", suffixes=(".json",), words=_LABELME),
     Kind("a volume", source="volume", suffixes=(".nii", ".nii.gz", ".nrrd", ".mha", ".mhd")),
     Kind("DICOM", source="volume", suffixes=(".dcm",), magic=_DICOM),
     Kind("a video", instead="frames and their masks", suffixes=(".mp4", ".avi", ".mov", ".mkv", ".webm")),
@@ -66,6 +69,16 @@ def other_kinds(root: Path) -> str:
 def is_coco(path: Path) -> bool:
     """Tell whether a JSON file is like COCO's, by its beginning and end."""
     return path.is_file() and _says(path, _COCO)
+
+
+def is_sa1b(path: Path) -> bool:
+    """Tell whether a JSON file holds the masks of one image, by its beginning and end."""
+    return path.is_file() and _says(path, _SA1B) and not _says(path, _COCO)
+
+
+def is_labelme(path: Path) -> bool:
+    """Tell whether a JSON file is like LabelMe's, by its beginning and end."""
+    return path.is_file() and _says(path, _LABELME)
 
 
 def is_dicom(path: Path) -> bool:

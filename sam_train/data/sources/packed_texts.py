@@ -16,6 +16,20 @@ class PackedTexts(Sequence[str]):
         self.ends = np.cumsum([0, *map(len, parts)])
         self.content = np.frombuffer(b"".join(parts), np.uint8)
 
+    @classmethod
+    def of(cls, content: np.ndarray, ends: np.ndarray) -> PackedTexts:
+        """Return texts from the arrays of others."""
+        texts = cls(())
+        texts.content, texts.ends = content, ends
+        return texts
+
+    @classmethod
+    def join(cls, parts: Sequence[PackedTexts]) -> PackedTexts:
+        """Return the texts of all parts."""
+        starts = np.cumsum([0, *(part.ends[-1] for part in parts)])
+        ends = [part.ends[1:] + start for part, start in zip(parts, starts[:-1], strict=True)]
+        return cls.of(np.concatenate([part.content for part in parts]), np.concatenate([[0], *ends]))
+
     def __len__(self) -> int:
         return len(self.ends) - 1
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections import defaultdict
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sam_train.data.sources.base import Split
 from sam_train.data.sources.listing import find_folders, list_images, some_of
 from sam_train.data.sources.other_kinds import other_kinds
-from sam_train.errors import InputError, Problem
+from sam_train.data.sources.tiff_files import count_pages
+from sam_train.errors import FileError, InputError, Problem
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class Pair:
         per_object: Whether they are one per object.
         split: The ready split in whose folder it lies, if the folders are split.
         problem: The reason why these files cannot be used; None if they can be read.
+        page: Number of the page in both files, from 0, where each page is an image.
     """
 
     stem: str
@@ -33,14 +36,26 @@ class Pair:
     per_object: bool
     split: Split | None
     problem: Problem | None
+    page: int | None = None
 
     @property
     def id(self) -> str:
-        """Return the stem, after the split's name where splits may use a stem twice."""
-        return f"{self.split}/{self.stem}" if self.split else self.stem
+        """Return the stem, after the split's name where splits may use a stem twice, and before the page's number."""
+        return self.of_page(f"{self.split}/{self.stem}" if self.split else self.stem, "/page_")
+
+    @property
+    def file_name(self) -> str:
+        """Return the image's path below its images folder."""
+        return f"{self.stem}{self.image.suffix}"
+
+    def of_page(self, text: str, before: str = " page ") -> str:
+        """Return a text of the file as one of the page."""
+        return text if self.page is None else f"{text}{before}{self.page:04}"
 
 
-def find_pairs(root: Path, images: str, masks: str, links: bool = False) -> tuple[list[Pair], list[Problem]]:
+def find_pairs(
+    root: Path, images: str, masks: str, links: bool = False, image_end: str = "", mask_end: str = ""
+) -> tuple[list[Pair], list[Problem]]:
     """Find all images below ``root``, in the order of their ids, and the problems that belong to no image.
 
     Masks of an image ``a.png`` are the file ``masks/a.*``, or one file per object in ``masks/a/*`` or ``masks/a__*``.
@@ -54,6 +69,8 @@ def find_pairs(root: Path, images: str, masks: str, links: bool = False) -> tupl
         images: Folder of the images below it.
         masks: Folder of the masks below it.
         links: Whether links may lead out of it.
+        image_end: What the names of images end in before the suffix and those of masks do not; others are skipped.
+        mask_end: Likewise of masks.
 
     Raises:
         InputError: If a folder is missing, empty or a link, if no image has a mask, or if it is not clear what the
@@ -62,8 +79,9 @@ def find_pairs(root: Path, images: str, masks: str, links: bool = False) -> tupl
     pairs: list[Pair] = []
     loose_ends: list[Problem] = []
     for split, image_folder, mask_folder in find_folders(root, images, masks, links):
-        files = list_images(root, image_folder, links), list_images(root, mask_folder, links)
-        found, masks_alone = _pair(split, None if links else root, *files, mask_folder)
+        image_files = _ending(list_images(root, image_folder, links), image_end, image_folder)
+        mask_files = _ending(list_images(root, mask_folder, links), mask_end, mask_folder)
+        found, masks_alone = _pair(split, None if links else root, image_files, mask_files, mask_folder)
         if not any(pair.masks for pair in found):
             raise InputError(
                 f"none of the {len(found)} images in {image_folder} has a mask: {found[0].image.name} looks for "
@@ -74,6 +92,47 @@ def find_pairs(root: Path, images: str, masks: str, links: bool = False) -> tupl
         remedy = "add its image, or move the mask elsewhere"
         loose_ends += [Problem("mask without image", path, "no image has this name", remedy) for path in masks_alone]
     return sorted(pairs, key=lambda pair: pair.id), loose_ends
+
+
+def labelled(pairs: list[Pair], root: Path) -> list[Pair]:
+    """Return the pairs that have a mask, with a warning that tells how many have none."""
+    found = [pair for pair in pairs if pair.masks]
+    if left := len(pairs) - len(found):
+        warnings.warn(f"{root}: {left} of {len(pairs)} images have no mask; left out", stacklevel=3)
+    return found
+
+
+def pages_of(pair: Pair) -> list[Pair]:
+    """Return a pair for each page of its files; itself with a problem where they have not the same pages.
+
+    Raises:
+        FileError: If a file is damaged.
+    """
+    if pair.problem:
+        return [pair]
+    if pair.per_object:
+        found = "several mask files, where each page is an image"
+        remedy = "give one mask file of as many pages"
+        return [replace(pair, problem=Problem("pages and objects", pair.image, found, remedy))]
+    try:
+        number, others = count_pages(pair.image), count_pages(pair.masks[0])
+    except FileError as error:
+        return [replace(pair, problem=error.problem)]
+    if number != others:
+        found = f"has {others} pages, but {pair.image} has {number}"
+        remedy = "give image and mask the same pages"
+        return [replace(pair, problem=Problem("pages that do not fit", pair.masks[0], found, remedy))]
+    return [replace(pair, page=page) for page in range(number)] if number > 1 else [pair]
+
+
+def _ending(files: dict[str, list[Path]], end: str, folder: Path) -> dict[str, list[Path]]:
+    """Return the files whose stem ends like this, by the stem without the end."""
+    if not end:
+        return files
+    if not (found := {stem.removesuffix(end): paths for stem, paths in files.items() if stem.endswith(end)}):
+        there = some_of(sorted(files))
+        raise InputError(f"{folder}: no name ends in {end!r} (data.image_end, data.mask_end), such as {there}")
+    return found
 
 
 def _pair(
@@ -126,7 +185,8 @@ def _missing(image: Path, masks: list[Path], expected: str) -> Problem | None:
     if masks:
         return None
     found = f"neither {expected}.png (or .tif ...) nor files in {expected}"
-    return Problem("missing mask", image, found, "add the mask, or move the image elsewhere")
+    remedy = "add the mask, move the image elsewhere, or leave out all images without one: data.skip_unlabelled=true"
+    return Problem("missing mask", image, found, remedy)
 
 
 def _twofold(whole: list[Path], parts: list[Path]) -> Problem | None:

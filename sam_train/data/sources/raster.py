@@ -39,10 +39,14 @@ class Raster:
     orientation: int = 1
 
     @property
+    def bands(self) -> Shaped[np.ndarray, "h w c"]:
+        """Pixels with an axis of bands, whatever they mean."""
+        return self.pixels if self.pixels.ndim == 3 else self.pixels[..., None]
+
+    @property
     def channels(self) -> Shaped[np.ndarray, "h w c"]:
         """Pixels with an axis of channels, without transparency."""
-        pixels = self.pixels if self.pixels.ndim == 3 else self.pixels[..., None]
-        return pixels[..., :-1] if self.has_alpha else pixels
+        return self.bands[..., :-1] if self.has_alpha else self.bands
 
 
 def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import tarfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
-from sam_train.data.sources.other_kinds import is_coco, is_dicom
+from sam_train.data.sources.other_kinds import is_coco, is_dicom, is_labelme, is_sa1b
 from sam_train.data.sources.safe_walk import walk_files
 
 _IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 _VOLUMES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 _VOLUME_FOLDERS = (("imagesTr", "labelsTr"), ("images", "labels"), ("images", "masks"))
 _SPLITS = ("train", "val", "test")
+_LOOKED_AT = 32  # members of a tar, or JSON files, one for each image
 _COUNTED = 1 << 28  # bytes of a JSON file that are read to count what is in it
 
 
@@ -35,7 +38,9 @@ def recognize(root: Path) -> list[Found]:
     if not root.is_dir():
         return []
     files = list(walk_files(root, links=True))
-    return [*_folders(files), *_coco(root, files), *_volumes(root, files), *_tables(files), *_arrays(files)]
+    readings = (_folders(files), _voc(files), _coco(root, files), _labelme(root, files), _volumes(root, files))
+    others = (_tables(files), _arrays(files), _records(root, files))
+    return [found for reading in (*readings, *others) for found in reading]
 
 
 def _folders(files: Sequence[str]) -> Iterator[Found]:
@@ -51,6 +56,26 @@ def _folders(files: Sequence[str]) -> Iterator[Found]:
     for folder in masks:
         words = ("data=folder",) if folder == "masks" else ("data=folder", f"data.masks={folder}")
         yield Found(words, f"images/ and {folder}/, {counts['images']:,} images")
+
+
+def _voc(files: Sequence[str]) -> Iterator[Found]:
+    """Yield PASCAL VOC's folders: of objects, or else of classes, whose pieces then are objects."""
+    counts = Counter(name.split("/")[0] for name in files if name.lower().endswith(_IMAGES))
+    if not counts["JPEGImages"] or not (counts["SegmentationObject"] or counts["SegmentationClass"]):
+        return
+    masks = "SegmentationObject" if counts["SegmentationObject"] else "SegmentationClass"
+    words = ["data=folder", "data.images=JPEGImages", f"data.masks={masks}", "data.ignore=[255]"]
+    lists = [name.rpartition("/")[0] for name in files if name.endswith("/train.txt") and "ImageSets/Seg" in name]
+    words += [f"data.lists={lists[0]}"] if lists else []
+    words += ["data.objects=components"] if masks == "SegmentationClass" else []
+    yield Found(tuple(words), f"PASCAL VOC, {counts[masks]:,} masks")
+
+
+def _labelme(root: Path, files: Sequence[str]) -> Iterator[Found]:
+    jsons = [name for name in files if name.lower().endswith(".json")]
+    number = sum(is_labelme(root / name) for name in jsons[:_LOOKED_AT])
+    if number and number == len(jsons[:_LOOKED_AT]):
+        yield Found(("data=labelme",), f"LabelMe annotations, {len(jsons):,} files")
 
 
 def _coco(root: Path, files: Sequence[str]) -> Iterator[Found]:
@@ -102,3 +127,24 @@ def _arrays(files: Sequence[str]) -> Iterator[Found]:
     if archives or arrays:
         what = f"{len(archives):,} npz files" if archives else f"{len(arrays):,} npy files in imgs/"
         yield Found(("data=npz",), what)
+
+
+def _records(root: Path, files: Sequence[str]) -> Iterator[Found]:
+    """Yield images with their masks in JSON beside them, as SA-1B has them, in tars or not."""
+    tars = [name for name in files if name.endswith(".tar")]
+    if tars and _holds_records(root / tars[0]):
+        yield Found(("data=sa1b",), f"{len(tars):,} tar{'' if len(tars) == 1 else 's'} of images and JSON")
+    stems = {name.rpartition(".")[0] for name in files if name.lower().endswith(_IMAGES)}
+    jsons = [name for name in files if name.endswith(".json") and name.removesuffix(".json") in stems]
+    if jsons and not tars and is_sa1b(root / jsons[0]):
+        yield Found(("data=sa1b",), f"{len(jsons):,} images with their masks in JSON beside them")
+
+
+def _holds_records(path: Path) -> bool:
+    """Tell by the first members of a tar whether there are images and JSON in it."""
+    try:
+        with tarfile.open(path, "r:") as tar:
+            names = [member.name.lower() for member in islice(tar, _LOOKED_AT)]
+    except (tarfile.TarError, OSError):
+        return False
+    return any(name.endswith(_IMAGES) for name in names) and any(name.endswith(".json") for name in names)

@@ -48,5 +48,10 @@ def inside(root: Path, name: str, setting: str) -> Path:
     return root / name
 
 
+def is_inside(path: Path, root: Path) -> bool:
+    """Tell whether a path is below a folder, wherever links lead."""
+    return _is_inside(path, Path(os.path.realpath(root)))
+
+
 def _is_inside(path: Path, real_root: Path) -> bool:
     return Path(os.path.realpath(path)).is_relative_to(real_root)

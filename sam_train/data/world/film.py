@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Int, UInt8
 
 from sam_train.data.sources.base import DataSource, ImageSet, Split
-from sam_train.data.sources.clips import Clip, ClipSet
+from sam_train.data.sources.video.clips import Clip, ClipSet
 from sam_train.data.world import outlines
 from sam_train.data.world.canvas import Canvas
 from sam_train.data.world.draws import between, chance, count, log_between, pick

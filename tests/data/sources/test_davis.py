@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from sam_train.data.sources.check import check_sources
-from sam_train.data.sources.davis import DavisSource
+from sam_train.data.sources.video.davis import DavisSource
 from sam_train.errors import InputError
 
 SIZE = 40, 30  # width, height
@@ -131,3 +131,20 @@ def test_folders_that_are_not_there_are_named(tmp_path, settings, message):
     several(tmp_path, 2)
     with pytest.raises(InputError, match=message):
         DavisSource(str(tmp_path), **settings).splits()
+
+
+def test_objects_may_have_folders_of_their_own_and_overlap(tmp_path):
+    write_clip(tmp_path, "clip", {})
+    for number, left in enumerate((5, 12)):
+        folder = tmp_path / "Annotations" / "clip" / f"{number:03d}"
+        folder.mkdir(parents=True)
+        mask = np.zeros(SIZE[::-1], np.uint8)
+        mask[5:15, left : left + 10] = 255
+        for frame in (0, 4)[: 2 - number]:
+            Image.fromarray(mask).save(folder / f"{frame:05d}.png")
+    clips = DavisSource(str(tmp_path), split=(0, 0, 1)).splits()["test"]
+    assert list(clips.clips[0].annotated) == [0, 4]
+    sample = clips.read_frame(0, 0)
+    assert [mask.sum() for mask in sample.each_mask()] == [100, 100]
+    assert (sample.value.tolist(), clips.read_frame(0, 4).value.tolist()) == ([1, 2], [1])
+    check_sources({"test": clips})

@@ -5,8 +5,10 @@ import pytest
 from sam_train.cli.guess import with_kind_of_data
 from sam_train.data.sources.recognizing import Found, recognize
 from sam_train.errors import InputError
+from tests.data.sources import sa1b_files
 from tests.data.sources.coco_files import make_coco
 from tests.data.sources.folders import make_folder
+from tests.data.sources.sa1b_files import make_tars, write_tar
 from tests.data.sources.volume_files import make_volumes, write_series
 from tests.parity.reference import SHARED
 
@@ -21,8 +23,13 @@ def test_plain_folders_are_recognized(tmp_path, capsys):
     make_coco(tmp_path / "b")
     make_volumes(tmp_path / "c")
     write_series(tmp_path / "d")
+    make_tars(tmp_path / "e", 3)
+    sa1b_files.make_folder(tmp_path / "f", range(5))
     dicom = Found(("data=volume",), "4 DICOM files")
-    for name, expected in (("a", FOLDER), ("b", COCO), ("c", VOLUMES), ("d", dicom)):
+    tars = Found(("data=sa1b",), "3 tars of images and JSON")
+    loose = Found(("data=sa1b",), "5 images with their masks in JSON beside them")
+    expectations = {"a": FOLDER, "b": COCO, "c": VOLUMES, "d": dicom, "e": tars, "f": loose}
+    for name, expected in expectations.items():
         assert recognize(tmp_path / name) == [expected]
         given = ["seed=1", f"data.root={tmp_path / name}"]
         assert with_kind_of_data(given) == [*given, *expected.words]
@@ -37,6 +44,15 @@ def test_split_folders_and_masks_of_other_names_are_recognized(tmp_path):
     (tmp_path / "b" / "masks").rename(tmp_path / "b" / "masks_cell")
     found = Found(("data=folder", "data.masks=masks_cell"), "images/ and masks_cell/, 10 images")
     assert recognize(tmp_path / "b") == [found]
+
+
+def test_tars_and_json_of_other_things_are_not_taken_for_images(tmp_path):
+    write_tar(tmp_path / "a" / "a.tar", [("a.txt", b"x"), ("a.json", b"{}")])
+    (tmp_path / "a" / "b.tar").write_bytes(b"no tar")
+    make_folder(tmp_path / "b")
+    (tmp_path / "b" / "images" / "p0_0.json").write_text('{"notes": "p0_0.png"}')
+    assert recognize(tmp_path / "a") == []
+    assert recognize(tmp_path / "b") == [FOLDER]
 
 
 def test_where_two_readings_are_possible_both_are_listed_with_the_words_that_choose(tmp_path):

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from sam_train.data.loading.sampler import TrainBatches
 from sam_train.data.sources.check import check_sources
+from sam_train.data.sources.tones import Tones, window_of
 from sam_train.data.sources.volume.grid import Grid, from_ras, from_slices, to_ras, to_slices
-from sam_train.data.sources.volume.intensity import to_eight_bits, window_of
+from sam_train.data.sources.volume.intensity import to_eight_bits
 from sam_train.data.sources.volume.reading import read_volume
 from sam_train.data.sources.volume.source import VolumeSource
 from sam_train.errors import InputError
@@ -93,14 +94,15 @@ def test_slices_are_shown_as_radiologists_look_at_them():
 
 def test_a_window_and_percentiles_become_black_and_white(tmp_path):
     content = np.array([[[-2000, -160, 40, 240, 3000]]], np.int16)
-    assert to_eight_bits(content, window_of("soft_tissue"), (0, 100), tmp_path).tolist() == [[[0, 0, 128, 255, 255]]]
-    assert to_eight_bits(content, window_of([0, 80]), (0, 100), tmp_path).tolist() == [[[0, 0, 128, 255, 255]]]
+    for window in ("soft_tissue", [0, 80]):
+        tones = Tones((), (window_of(window),))
+        assert to_eight_bits(content, tones, tmp_path).tolist() == [[[0, 0, 128, 255, 255]]]
     content = np.random.default_rng(0).normal(500, 90, (9, 30, 30)).astype(np.float32)
     content[:4] = 0  # MedSAM: 0.5 to 99.5 of the non-zero
     low, high = np.percentile(content[4:], [0.5, 99.5])
     expected = np.rint((np.clip(content, low, high) - low) / (high - low) * 255)
-    assert np.abs(to_eight_bits(content, None, (0.5, 99.5), tmp_path) - expected).max() <= 1
-    assert to_eight_bits(content * 0, None, (0.5, 99.5), tmp_path).max() == 0
+    assert np.abs(to_eight_bits(content, Tones(), tmp_path) - expected).max() <= 1
+    assert to_eight_bits(content * 0, Tones(), tmp_path).max() == 0
     with pytest.raises(InputError, match=r"data\.window=liver: expected soft_tissue, lung, bone, brain or two numbers"):
         window_of("liver")
 
@@ -167,9 +169,9 @@ def test_neighbors_and_channels_become_colors(tmp_path):
         save_nifti(tmp_path / "imagesTr" / f"p0_0_000{channel}.nii.gz", voxels(channel))
     with pytest.raises(InputError, match=r"3 channels.*\n?.*"):
         check_sources({"test": everything(tmp_path)})
-    colored = everything(tmp_path, channels=[0, 1, 2]).read(0).image
+    colored = everything(tmp_path, channels=[1, 2, 3]).read(0).image
     assert not torch.equal(colored[0], colored[1])
-    assert torch.equal(everything(tmp_path, channels=[0]).read(0).image, gray.read(0).image)
+    assert torch.equal(everything(tmp_path, channels=[1]).read(0).image, gray.read(0).image)
 
 
 def test_a_patient_is_in_one_split_and_the_only_one_is_said_to_be(tmp_path):
@@ -243,6 +245,6 @@ def test_a_volume_in_four_axes_has_channels_last(tmp_path):
     content = np.stack([voxels(0), voxels(1)], axis=-1)
     save_nifti(tmp_path / "images" / "a.nii", content)
     save_nifti(tmp_path / "labels" / "a.nii", labels())
-    first, second = (everything(tmp_path, channels=[channel]).read(0).image for channel in (0, 1))
+    first, second = (everything(tmp_path, channels=[channel]).read(0).image for channel in (1, 2))
     assert not torch.equal(first, second)
     assert nibabel.load(tmp_path / "images" / "a.nii").shape == (*SHAPE, 2)

@@ -111,8 +111,8 @@ def test_volumes_without_labels_are_left_out_and_counted(tmp_path):
     [
         ({"axis": "oblique"}, r"data\.axis=oblique: expected one of axial, coronal, sagittal, thick"),
         ({"objects": "binary"}, r"data\.objects=binary: expected one of labels, components"),
-        ({"channels": [0, 1]}, r"data\.channels=\[0, 1\]: expected one or three"),
-        ({"neighbors": True, "channels": [0, 1, 2]}, "both say what is red, green and blue"),
+        ({"channels": [1, 2]}, r"data\.channels=\[1, 2\]: expected one or three"),
+        ({"neighbors": True, "channels": [1, 2, 3]}, "both say what is red, green and blue"),
         ({"percentiles": [99, 1]}, r"data\.percentiles=\[99, 1\]"),
         ({"open_volumes": 0}, r"data\.open_volumes=0"),
         ({"images": "imagesTr"}, "give both or none"),

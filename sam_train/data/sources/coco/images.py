@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from sam_train.data.sources.base import Choose, ImageSet, all_objects
@@ -16,10 +16,15 @@ from sam_train.data.sources.coco.index import CocoIndex
 from sam_train.data.sources.coco.outlines import OutlineError
 from sam_train.data.sources.doubts import Notice
 from sam_train.data.sources.file_identity import file_fingerprint, file_identity
-from sam_train.data.sources.image_files import read_image
+from sam_train.data.sources.given import GivenPrompts, to_prompts
+from sam_train.data.sources.image_files import PLAIN, named_with, read_image, stored_numbers
+from sam_train.data.sources.tones import Tones
 from sam_train.errors import FileError, Problem
 from sam_train.label_planes import pack_masks
 from sam_train.structures import Sample
+
+GIVEN = ("boxes", "keypoints", "both")
+"""Which prompts of the annotations are given."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,9 @@ class CocoImages(ImageSet):
         groups: Per image, the name of its group.
         faults: Why an image cannot be used, by its index in the annotation file.
         loose_ends: Problems that belong to no image; returned with those of the first.
+        tones: How stored numbers become 8 bits.
+        given: Which prompts of the annotations are given: one of :data:`GIVEN`.
+        files: Boxes and points of files, which take their place.
     """
 
     ids: Sequence[str]
@@ -43,6 +51,9 @@ class CocoImages(ImageSet):
     groups: Sequence[str]
     faults: dict[int, Problem]
     loose_ends: Sequence[Problem] = ()
+    tones: Tones = PLAIN
+    given: str = "boxes"
+    files: GivenPrompts = field(default_factory=GivenPrompts)
 
     @property
     def categories(self) -> Sequence[str]:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -69,23 +80,33 @@ class CocoImages(ImageSet):
             image = torch.empty(0, *size, dtype=torch.uint8)
         categories = tuple(coco.categories[coco.category[row]] for row in kept) if coco.categories else None
         crowd = torch.from_numpy(coco.crowd[kept])
-        return Sample(
+        sample = Sample(
             self.ids[index],
             image,
             *packed,
             category=categories,
             crowd=crowd if crowd.any() else None,
+            prompts=to_prompts([coco.given(row, self.given) for row in kept]),
             group=self.groups[index],
         )
+        return self.files.add(sample, *self._names(index))
+
+    def file_names(self) -> list[str]:
+        """Return what the images may be called in files of prompts."""
+        return [name for index in range(len(self.ids)) for name in (self.ids[index], *self._names(index))]
+
+    def _names(self, index: int) -> tuple[str, str]:
+        image = int(self.images[index])
+        return self.index.image_id[image], self.index.names[image]
 
     def group(self, index: int) -> str:
         """See :meth:`ImageSet.group`."""
         return self.groups[index]
 
     def fingerprint(self, index: int) -> str:
-        """See :meth:`ImageSet.fingerprint`: the file's place, size and time of change."""
+        """See :meth:`ImageSet.fingerprint`: the file's place, size and time of change, and the rule of its tones."""
         self._require_file(index)
-        return file_fingerprint(self.root / self.ids[index])
+        return named_with(file_fingerprint(self.root / self.ids[index]), self.tones)
 
     def identity(self, index: int) -> str:
         """See :meth:`ImageSet.identity`: the file's size and contents."""
@@ -95,6 +116,15 @@ class CocoImages(ImageSet):
     def problems(self, index: int) -> list[Problem]:
         """See :meth:`ImageSet.problems`; the image and every outline are read."""
         return [*(self.loose_ends if index == 0 else ()), *self._problems(index)]
+
+    def places(self) -> Sequence[int]:
+        """See :class:`StoredNumbers`."""
+        return range(len(self.ids))
+
+    def numbers(self, index: int) -> list[Shaped[np.ndarray, "n"]]:
+        """See :class:`StoredNumbers`."""
+        self._require_file(index)
+        return stored_numbers(self.root / self.ids[index], None, self.tones)
 
     def _problems(self, index: int) -> Iterator[Problem]:
         size = self._size(index)
@@ -122,7 +152,7 @@ class CocoImages(ImageSet):
     def _read_image(self, index: int) -> Tensor:
         self._require_file(index)
         path, said = self.root / self.ids[index], self._size(index)
-        image = read_image(path)
+        image = read_image(path, tones=self.tones)
         size = image.shape[1], image.shape[2]
         if said is not None and size != said:
             sizes = "{} x {}, but {} says {} x {} (height x width)".format(*size, self.index.path, *said)

@@ -20,6 +20,7 @@ from sam_train.errors import FileError, InputError, Problem
 
 _EXPORT = "export it anew as COCO instances"
 _NO_SIZE = (0, 0)
+_VISIBLE = 2  # of a keypoint; 1 is hidden, behind something else, and 0 is none
 _OTHER = -1  # a category that does not count
 _MOST_PROBLEMS = 1000  # told of records without an image: a screen shows ten
 
@@ -44,6 +45,7 @@ def read_index(path: Path, only: Sequence[str] | None = None, group_key: str | N
         kept, image_of, category_of = _placed(annotations, positions, numbers, path, problems)
         order = np.argsort(image_of, kind="stable")
         kept = list(map(kept.__getitem__, order.tolist()))
+        keypoint, keypoints = _keypoints(kept)
         groups = None if group_key is None else PackedTexts(_groups(images, group_key, path))
         return CocoIndex(
             path=path,
@@ -55,6 +57,10 @@ def read_index(path: Path, only: Sequence[str] | None = None, group_key: str | N
             category=np.array(category_of, np.int32)[order],
             crowd=np.fromiter((bool(one.get("iscrowd")) for one in kept), bool, len(kept)),
             area=_numbers([one.get("area") for one in kept]),
+            box=_boxes([one.get("bbox") for one in kept]),
+            keypoint=keypoint,
+            keypoints=keypoints,
+            image_id=PackedTexts(str(image["id"]) for image in images),
             number=_ids([one.get("id") for one in kept], order),
             outlines=pack_outlines([one.get("segmentation") for one in kept], path),
             problems=tuple(problems[:_MOST_PROBLEMS]),
@@ -73,21 +79,30 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _load(path: Path) -> Mapping[str, Any]:
+def parse_json(text: bytes, path: Path) -> Any:
+    """Return what the JSON text of a file says.
+
+    Raises:
+        FileError: If it is damaged.
+    """
     import orjson
 
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        try:
+            return json.loads(text)  # which takes NaN and other encodings, and says where it fails
+        except ValueError as error:
+            found = f"no complete JSON ({error}), {len(text)} bytes"
+            raise FileError(Problem("damaged JSON", path, found, "copy or export it anew")) from error
+
+
+def _load(path: Path) -> Mapping[str, Any]:
     try:
         text = path.read_bytes()
     except OSError as error:
         raise FileError(Problem("unreadable file", path, str(error.strerror), "put it back")) from error
-    try:
-        content = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        try:
-            content = json.loads(text)  # which takes NaN and other encodings, and says where it fails
-        except ValueError as error:
-            found = f"no complete JSON ({error}), {len(text)} bytes"
-            raise FileError(Problem("damaged JSON", path, found, "copy or export it anew")) from error
+    content = parse_json(text, path)
     if not isinstance(content, dict):
         found = f"holds a {type(content).__name__}, where COCO has images, annotations and categories"
         raise FileError(Problem("no COCO file", path, found, _EXPORT))
@@ -244,6 +259,35 @@ def _ids(values: list[Any], otherwise: np.ndarray) -> np.ndarray:
     return (
         np.array(values, np.int64) if set(map(type, values)) == {int} and max(map(abs, values)) < 1 << 62 else otherwise
     )
+
+
+def _boxes(values: list[Any]) -> np.ndarray:
+    """Return boxes, nan for everything else."""
+    try:
+        boxes = np.array(values, np.float32)
+    except (TypeError, ValueError):
+        boxes = np.empty(0)
+    if boxes.shape == (len(values), 4):
+        return boxes
+    none = [np.nan] * 4
+    return np.array([value if _is_box(value) else none for value in values], np.float32).reshape(-1, 4)
+
+
+def _is_box(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 4 and all(isinstance(one, (int, float)) for one in value)
+
+
+def _keypoints(annotations: list[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
+    """Return where the visible keypoints of each annotation begin, and x and y of all."""
+    counts, found = np.zeros(len(annotations) + 1, np.int64), []
+    for row, one in enumerate(annotations):
+        if values := one.get("keypoints"):
+            is_triples = isinstance(values, list) and len(values) % 3 == 0
+            if is_triples and all(isinstance(value, (int, float)) for value in values):
+                triples = np.array(values, np.float32).reshape(-1, 3)
+                found.append(triples[triples[:, 2] == _VISIBLE, :2])
+                counts[row + 1] = len(found[-1])
+    return counts.cumsum(), np.concatenate(found) if found else np.zeros((0, 2), np.float32)
 
 
 def _whole(value: Any) -> int:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from sam_train.data.sources.base import DataSource, ImageSet, Split
+from sam_train.data.sources.base import ImageSet, Split
 from sam_train.data.sources.coco.annotation_files import find_annotations
 from sam_train.data.sources.coco.image_names import ImageFiles, Place, leads_out
-from sam_train.data.sources.coco.images import CocoImages
+from sam_train.data.sources.coco.images import GIVEN, CocoImages
 from sam_train.data.sources.coco.reading import read_index
+from sam_train.data.sources.given import GivenPrompts, read_given
 from sam_train.data.sources.groups import match_groups
 from sam_train.data.sources.packed_texts import PackedTexts
+from sam_train.data.sources.pixel_source import PixelSource
 from sam_train.data.sources.safe_walk import inside, walk_files
 from sam_train.data.sources.splits import SPLITS, assign_splits, complete_splits, require_whole_groups
 from sam_train.errors import FileError, InputError, Problem
@@ -24,7 +26,7 @@ _FRACTIONS = (0.7, 0.15, 0.15)
 
 
 @dataclass(frozen=True)
-class CocoSource(DataSource):
+class CocoSource(PixelSource):
     """Images and the instances of a COCO file, as COCO, LVIS, CVAT, Label Studio, LabelMe and Roboflow write it.
 
     Images without an object (that is no crowd, and of ``categories``) are left out, with a warning.
@@ -44,7 +46,12 @@ class CocoSource(DataSource):
         group_pattern: Regular expression, searched in the image's file name. Its first group, or else the whole match,
             names the patient, slide or video that must not be in two splits.
         group_key: Key of the images' records that names the group instead.
+        given: What ``prompts=given`` gives: the annotations' ``boxes``, the visible ``keypoints``, or ``both``.
+        boxes: File below ``root`` of boxes instead, as of a detector: COCO's results, or csv or json
+            (:mod:`.prompt_files`). Each object takes the one that overlaps it most.
+        points: Likewise of points.
         links: Whether links may lead out of ``root``, as into a store of git-annex or DVC.
+        on_error: What happens where a record cannot be read: ``stop``, or ``skip`` it and name it in a file.
         check: Whether all files are read and checked before training.
     """
 
@@ -60,7 +67,11 @@ class CocoSource(DataSource):
     split_seed: int = 0
     group_pattern: str | None = None
     group_key: str | None = None
+    given: str = "boxes"
+    boxes: str | None = None
+    points: str | None = None
     links: bool = False
+    on_error: str = "stop"
     check: bool = True
 
     def splits(self) -> dict[Split, ImageSet]:
@@ -73,6 +84,9 @@ class CocoSource(DataSource):
             raise InputError(f"data.categories={self.categories}: expected names in brackets, as [{self.categories}]")
         if self.group_pattern is not None and self.group_key is not None:
             raise InputError("data.group_pattern and data.group_key both say what a group is; give one of them")
+        self.tones()
+        if self.given not in GIVEN:
+            raise InputError(f"data.given={self.given}: expected one of {', '.join(GIVEN)}")
         root = Path(str(self.root)).expanduser().absolute()
         if not root.is_dir():
             raise InputError(f"data.root={root}: no such folder; it should hold images and a COCO file")
@@ -81,7 +95,10 @@ class CocoSource(DataSource):
         jsons = self._given(root) or find_annotations(root, names)
         if len(jsons) > 1 and tuple(self.split) != _FRACTIONS:
             raise InputError(f"{root}: {', '.join(jsons.values())} and data.split both say how to split; leave one")
-        found: dict[Split | None, CocoImages] = {split: self._read(root, jsons[split], files) for split in jsons}
+        given = read_given(root, self.boxes, self.points)
+        found: dict[Split | None, CocoImages] = {split: self._read(root, jsons[split], files, given) for split in jsons}
+        names = [name for images in found.values() for name in images.file_names()]
+        given.require_known(names, sum(map(len, found.values())))
         splits = _by_shares(found[None], self.split, self.split_seed) if None in found else _by_file(found)
         return complete_splits(splits, str(root))
 
@@ -98,10 +115,10 @@ class CocoSource(DataSource):
                 raise InputError(f"{setting}={name}: no such file in {root}")
         return given
 
-    def _read(self, root: Path, json: str, files: ImageFiles) -> CocoImages:
+    def _read(self, root: Path, json: str, files: ImageFiles, given: GivenPrompts) -> CocoImages:
         """Return all images of an annotation file that have objects."""
         index = read_index(root / json, self.categories, self.group_key)
-        if index.problems and not self.check:
+        if index.problems and self.is_strict:
             raise FileError(index.problems[0])
         rows = index.with_objects()
         if not len(rows):
@@ -120,7 +137,9 @@ class CocoSource(DataSource):
         groups = [index.groups[row] for row in rows] if index.groups else ids
         if self.group_pattern is not None:
             groups = match_groups(self.group_pattern, ids)
-        return CocoImages(PackedTexts(ids), root, index, rows, PackedTexts(groups), faults, index.problems)
+        groups = PackedTexts(groups)
+        own = self.tones(), self.given, given
+        return CocoImages(PackedTexts(ids), root, index, rows, groups, faults, index.problems, *own)
 
 
 def _locate(name: str, place: Place, files: ImageFiles, json: Path) -> tuple[str, Problem | None]:
@@ -149,7 +168,7 @@ def _by_shares(images: CocoImages, fractions: Sequence[float], seed: int) -> dic
 def _part(images: CocoImages, rows: np.ndarray, loose_ends: Sequence[Problem]) -> CocoImages:
     ids = PackedTexts(images.ids[int(row)] for row in rows)
     groups = PackedTexts(images.groups[int(row)] for row in rows)
-    return CocoImages(ids, images.root, images.index, images.images[rows], groups, images.faults, loose_ends)
+    return replace(images, ids=ids, images=images.images[rows], groups=groups, loose_ends=loose_ends)
 
 
 def _by_file(found: Mapping[Split | None, CocoImages]) -> dict[Split, ImageSet]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from sam_train.data.sources.base import Choose, ImageSet, all_objects
@@ -19,9 +19,10 @@ from sam_train.data.sources.coco.outlines import OutlineError
 from sam_train.data.sources.coco.reading import pack_outlines
 from sam_train.data.sources.file_identity import file_identity
 from sam_train.data.sources.hf.columns import Columns
-from sam_train.data.sources.image_files import read_image
+from sam_train.data.sources.image_files import PLAIN, named_with, read_image, stored_numbers
 from sam_train.data.sources.mask_files import Numbers, read_numbers
 from sam_train.data.sources.mask_pieces import count_numbers, number_pieces
+from sam_train.data.sources.tones import Tones
 from sam_train.errors import FileError, Problem
 from sam_train.label_planes import Packed, pack_masks
 from sam_train.structures import Sample
@@ -48,6 +49,7 @@ class HfImages(ImageSet):
         background: The number of background in mask images.
         ignore: Numbers of pixels that are neither object nor background.
         names: Of the categories, by their number in the objects; empty where the data do not say.
+        tones: How stored numbers become 8 bits.
     """
 
     ids: Sequence[str]
@@ -61,6 +63,7 @@ class HfImages(ImageSet):
     background: int = 0
     ignore: Sequence[int] = ()
     names: Sequence[str] = ()
+    tones: Tones = PLAIN
 
     @property
     def categories(self) -> Sequence[str]:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -104,6 +107,19 @@ class HfImages(ImageSet):
         content, path = self._file(index, self._row(index)[self.columns.image], self.columns.image)
         return file_identity(path) if content is None else hashlib.blake2b(content, digest_size=16).hexdigest()
 
+    def fingerprint(self, index: int) -> str:
+        """See :meth:`ImageSet.fingerprint`: the same, and the rule of its tones."""
+        return named_with(self.identity(index), self.tones)
+
+    def places(self) -> Sequence[int]:
+        """See :class:`StoredNumbers`."""
+        return range(len(self.ids))
+
+    def numbers(self, index: int) -> list[Shaped[np.ndarray, "n"]]:
+        """See :class:`StoredNumbers`."""
+        content, path = self._file(index, self._row(index)[self.columns.image], self.columns.image)
+        return stored_numbers(path, content, self.tones)
+
     def _row(self, index: int) -> dict[str, Any]:
         return self.table[int(self.rows[index])]
 
@@ -127,7 +143,7 @@ class HfImages(ImageSet):
 
     def _image(self, index: int, row: Mapping[str, Any]) -> Tensor:
         content, path = self._file(index, row[self.columns.image], self.columns.image)
-        return read_image(path, content)
+        return read_image(path, content, self.tones)
 
     def _numbers(self, index: int, cell: Any, size: tuple[int, int], is_region: bool) -> Numbers:
         content, path = self._file(index, cell, self.columns.mask)

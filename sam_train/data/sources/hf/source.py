@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sam_train.data.sources.base import DataSource, ImageSet, Split
+from sam_train.data.sources.base import ImageSet, Split
 from sam_train.data.sources.hf.columns import Columns, find_columns, item_of
 from sam_train.data.sources.hf.images import HfImages
 from sam_train.data.sources.hf.opening import open_dataset
 from sam_train.data.sources.packed_texts import PackedTexts
+from sam_train.data.sources.pixel_source import PixelSource
 from sam_train.data.sources.splits import SPLITS, assign_splits, complete_splits
 from sam_train.errors import InputError
 
@@ -33,7 +34,7 @@ _NAMES: dict[str, Split] = {
 
 
 @dataclass(frozen=True)
-class HfSource(DataSource):
+class HfSource(PixelSource):
     """Rows with an image and its masks: of parquet, arrow, ``save_to_disk``, ``imagefolder``, or of the hub.
 
     Masks are label images, lists of binary images, run lengths, or COCO's objects with a segmentation.
@@ -53,6 +54,7 @@ class HfSource(DataSource):
         ignore: Numbers of pixels that are neither object nor background, such as 255.
         split: Shares of train, val and test, where the data set has not these splits.
         split_seed: Another seed gives another split by shares.
+        on_error: What happens where a record cannot be read: ``stop``, or ``skip`` it and name it in a file.
         check: Whether all rows are read and checked before training.
     """
 
@@ -70,6 +72,7 @@ class HfSource(DataSource):
     ignore: Sequence[int] = ()
     split: Sequence[float] = (0.7, 0.15, 0.15)
     split_seed: int = 0
+    on_error: str = "stop"
     check: bool = True
 
     def splits(self) -> dict[Split, ImageSet]:
@@ -82,6 +85,7 @@ class HfSource(DataSource):
             raise InputError("data=hf reads data.root=<folder or table> or data.hub=<owner/name>; give one of them")
         if self.objects not in _OBJECTS:
             raise InputError(f"data.objects={self.objects}: expected one of {', '.join(_OBJECTS)}")
+        self.tones()
         root = None if self.root is None else Path(str(self.root)).expanduser().absolute()
         if root is not None and not root.exists():
             raise InputError(f"data.root={root}: no such file or folder")
@@ -129,6 +133,7 @@ class HfSource(DataSource):
             background=self.background,
             ignore=tuple(self.ignore),
             names=_category_names(table.features[columns.mask]),
+            tones=self.tones(),
         )
 
 

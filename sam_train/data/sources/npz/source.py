@@ -9,15 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Integer, UInt8
+from jaxtyping import Shaped
 
-from sam_train.data.sources.base import DataSource, ImageSet, Split
+from sam_train.data.sources.base import ImageSet, Split
 from sam_train.data.sources.groups import match_groups
 from sam_train.data.sources.npz.arrays import read_array
+from sam_train.data.sources.npz.content import boxes_of, image_by_rule, image_of, labels_of, stored_bands
+from sam_train.data.sources.pixel_source import PixelSource
 from sam_train.data.sources.safe_walk import walk_files
 from sam_train.data.sources.splits import complete_splits
+from sam_train.data.sources.tones import Tones
 from sam_train.data.sources.volume.cases import Case
-from sam_train.data.sources.volume.intensity import PERCENTILES
 from sam_train.data.sources.volume.opening import OpenVolume, OpenVolumes, Reading
 from sam_train.data.sources.volume.slices import Scan, slices_of, split_slices, tell_empty
 from sam_train.errors import FileError, InputError, Problem
@@ -27,10 +29,13 @@ _OBJECTS = ("labels", "components")
 
 
 @dataclass(frozen=True)
-class NpzSource(DataSource):
-    """npz files with ``imgs``, ``gts`` and perhaps ``spacing``, or folders ``imgs`` and ``gts`` of npy files.
+class NpzSource(PixelSource):
+    """npz files with ``imgs``, ``gts`` and perhaps ``spacing`` and ``boxes``, or folders of npy files.
 
-    An image has rows and columns, and three channels last; or slices first. Slices without labels are left out.
+    The folders are ``imgs`` and ``gts``, with a file of the same name for each image or slice.
+
+    An image has rows and columns, and three channels last; or slices first. Slices without labels are left out. Images
+    are taken as they are, in 8 bits, where no ``window``, ``percentiles`` or ``channels`` says how they become so.
 
     Attributes:
         root: The folder that holds all files; nothing outside it is read.
@@ -40,6 +45,7 @@ class NpzSource(DataSource):
         split_seed: Another seed gives another split.
         group_pattern: Regular expression, searched in the file's name, that names the patient. None for the file, or
             for the scan where MedSAM's preprocessing wrote each slice of it as ``<scan>-<number>.npy``.
+        on_error: What happens where a record cannot be read: ``stop``, or ``skip`` it and name it in a file.
         check: Whether all files are read and checked before training.
     """
 
@@ -49,6 +55,7 @@ class NpzSource(DataSource):
     split: Sequence[float] = (0.7, 0.15, 0.15)
     split_seed: int = 0
     group_pattern: str | None = None
+    on_error: str = "stop"
     check: bool = True
 
     def splits(self) -> dict[Split, ImageSet]:
@@ -61,16 +68,17 @@ class NpzSource(DataSource):
             raise InputError(f"data.objects={self.objects}: expected one of {', '.join(_OBJECTS)}")
         if not isinstance(self.open_volumes, int) or self.open_volumes < 1:
             raise InputError(f"data.open_volumes={self.open_volumes}: expected a whole number, at least 1")
+        tones = self.tones()
         root = Path(str(self.root)).expanduser().absolute()
         cases = _find(root)
         with ThreadPoolExecutor(min(num_processors(), 8)) as pool:
             scans = list(pool.map(_scan, cases))
-        if problem := next((scan.problem for scan in scans if scan.problem and not self.check), None):
+        if problem := next((scan.problem for scan in scans if scan.problem and self.is_strict), None):
             raise FileError(problem)
         tell_empty(cases, scans, root)
         names = [case.id for case in cases]
         groups = match_groups(self.group_pattern, names) if self.group_pattern else [_scan_name(case) for case in cases]
-        reading = Reading("slice", None, (0, 255), PERCENTILES, (), False, {}, None)
+        reading = Reading("slice", tones, (0, 255), False, {}, None)
         categories = sorted({name for scan in scans for name in scan.names}, key=int)
         volumes = OpenArrays(cases, reading, self.open_volumes)
         images = slices_of(cases, scans, volumes, groups, self.objects, categories)
@@ -86,8 +94,9 @@ class OpenArrays(OpenVolumes):
         Raises:
             FileError: If they are damaged, not prepared, or do not fit each other.
         """
-        labels = _labels(case)
-        image = _image(case)
+        labels = labels_of(case)
+        tones = self.reading.tones
+        image = image_of(case) if tones == Tones() else image_by_rule(case, labels.shape, tones)
         if image.shape[:3] != labels.shape:
             found = f"imgs of {image.shape}, but gts of {labels.shape} (slices, height, width)"
             raise FileError(Problem("size mismatch", case.labels[0], found, "prepare both anew, from one scan"))
@@ -98,7 +107,13 @@ class OpenArrays(OpenVolumes):
             across, down, through = (float(one) for one in stored.ravel())
             spacing = through, down, across
         numbers = np.unique(labels).tolist()
-        return OpenVolume(image, labels[None], {number: str(number) for number in numbers if number}, spacing)
+        boxes = boxes_of(case) if is_npz else []
+        return OpenVolume(image, labels[None], {number: str(number) for number in numbers if number}, spacing, boxes)
+
+    def numbers(self, case: Case) -> list[Shaped[np.ndarray, "n"]]:
+        """See :meth:`OpenVolumes.numbers`; zeros count as well."""
+        shown = stored_bands(case, labels_of(case).shape, self.reading.tones)
+        return [group.ravel() for group in self.reading.tones.groups(shown)]
 
 
 def _scan_name(case: Case) -> str:
@@ -126,46 +141,8 @@ def _find(root: Path) -> list[Case]:
 
 def _scan(case: Case) -> Scan:
     try:
-        labels = _labels(case)
+        labels = labels_of(case)
     except FileError as error:
         return Scan((0,), (), error.problem)
     places = np.flatnonzero(labels.reshape(len(labels), -1).any(axis=1))
     return Scan(places.tolist(), [str(number) for number in np.unique(labels).tolist() if number])
-
-
-def _array(case: Case, name: str) -> np.ndarray:
-    path = (case.image if name == "imgs" else case.labels)[0]
-    found = read_array(path, name) if path.suffix == ".npz" else read_array(path)
-    if found is None:
-        raise FileError(Problem("array missing", path, f"has no {name}", "write imgs and gts into it"))
-    return found
-
-
-def _labels(case: Case) -> Integer[np.ndarray, "n h w"]:
-    if case.problem:
-        raise FileError(case.problem)
-    found = _array(case, "gts")
-    found = found[None] if found.ndim == 2 else found
-    is_whole = found.dtype.kind in "biu" or (found.dtype.kind == "f" and bool((found == np.rint(found)).all()))
-    if found.ndim != 3 or not is_whole or not found.size or found.min() < 0 or found.max() > np.iinfo(np.int32).max:
-        what = f"gts are {found.dtype} of {found.shape}, where whole numbers from 0 on belong, in 2 or 3 axes"
-        raise FileError(Problem("no labels", case.labels[0], what, "write the number of its object for each pixel"))
-    return found.astype(np.uint8 if found.max() < 256 else np.int32)
-
-
-def _image(case: Case) -> UInt8[np.ndarray, "n h w"] | UInt8[np.ndarray, "n h w 3"]:
-    """Return slices in 8 bits: as they are, or times 255 where they lie between 0 and 1, as MedSAM's npy files do."""
-    path, found = case.image[0], _array(case, "imgs")
-    if found.dtype.kind not in "biuf" or not found.size or not np.isfinite(found).all():
-        raise FileError(Problem("no image", path, f"imgs are {found.dtype} of {found.shape}", "write finite numbers"))
-    if found.ndim == 2 or (found.ndim == 3 and found.shape[-1] == 3):
-        found = found[None]
-    if found.ndim not in (3, 4) or (found.ndim == 4 and found.shape[-1] != 3):
-        remedy = "write rows and columns, slices before them, three channels after them"
-        raise FileError(Problem("no image", path, f"imgs have the shape {found.shape}", remedy))
-    low, high = float(found.min()), float(found.max())
-    if low < 0 or high > 255:
-        what = f"imgs hold {low:g} to {high:g}, where prepared ones hold 0 to 1 or 0 to 255"
-        raise FileError(Problem("not prepared", path, what, "bring them to 8 bits, or use data=volume on the scans"))
-    scale = 255 if found.dtype.kind == "f" and high <= 1 else 1
-    return np.array(np.rint(found * scale) if found.dtype.kind == "f" else found, np.uint8, order="C")

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Int, Integer, UInt8
+from jaxtyping import Int, Integer, Shaped, UInt8
 from torch import Tensor
 
 from sam_train.data.sources.base import Choose, ImageSet, VolumeSlice, all_objects
 from sam_train.data.sources.file_identity import file_fingerprint, file_identity
+from sam_train.data.sources.given import boxes_of, to_prompts
 from sam_train.data.sources.mask_pieces import count_numbers, number_pieces
+from sam_train.data.sources.packed_texts import PackedTexts
+from sam_train.data.sources.prompt_files import GivenObject
+from sam_train.data.sources.video.slices import SliceClips
 from sam_train.data.sources.volume.cases import Case
-from sam_train.data.sources.volume.opening import OpenVolumes
-from sam_train.errors import FileError, Problem
-from sam_train.structures import Sample
+from sam_train.data.sources.volume.opening import OpenVolume, OpenVolumes
+from sam_train.errors import FileError, InputError, Problem
+from sam_train.structures import Prompts, Sample
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ class VolumeImages(ImageSet):
         chosen = choose(torch.tensor([one.area / planes[0].size for one in objects], dtype=torch.float32)).tolist()
         kept = [objects[one] for one in chosen]
         image = self._image(volume.image, place) if with_image else torch.empty(0, *planes.shape[1:], dtype=torch.uint8)
-        return Sample(
+        sample = Sample(
             id=self.ids[index],
             image=image,
             labels=torch.from_numpy(planes),
@@ -69,6 +73,15 @@ class VolumeImages(ImageSet):
             group=self.group(index),
             spacing=None if volume.spacing is None else volume.spacing[1:],
         )
+        return replace(sample, prompts=self._given(sample, volume, place)) if volume.boxes else sample
+
+    def _given(self, sample: Sample, volume: OpenVolume, place: int) -> Prompts | None:
+        """Return the boxes that came with a volume: of each label, or else those that overlap objects most."""
+        found = None if self.by_component else volume.given(place, sample.category or ())
+        if found is None:
+            there = [box for box, first, last in volume.boxes if first <= place <= last]
+            found = boxes_of(sample, there, ends_inside=True)
+        return to_prompts([one or GivenObject() for one in found])
 
     def group(self, index: int) -> str:
         """See :meth:`ImageSet.group`: the patient, or the volume where nothing says the patient."""
@@ -84,18 +97,36 @@ class VolumeImages(ImageSet):
             return None
         return VolumeSlice(self.volumes.cases[case].id, int(self.place[index]), volume.spacing)
 
+    def as_clips(self) -> SliceClips:
+        """See :meth:`ImageSet.as_clips`; slices without labels between those that have some are frames, too.
+
+        Raises:
+            InputError: If objects are pieces of slices, of which nothing says which are one object.
+        """
+        if self.by_component:
+            raise InputError(
+                "data.objects=components: nothing says which pieces of several slices are one object, which "
+                "task=video needs; use data.objects=labels"
+            )
+        cases = np.unique(self.case)
+        labeled = [np.sort(self.place[self.case == case]) for case in cases]
+        places = [np.arange(some[0], some[-1] + 1) for some in labeled]
+        names = [self.volumes.cases[case].id for case in cases]
+        axis = self.volumes.reading.axis
+        ids = (f"{name}/{axis}_{place:04}" for name, some in zip(names, places, strict=True) for place in some)
+        lengths = [len(some) for some in places]
+        case, place = np.repeat(cases, lengths), np.concatenate(places)
+        images = replace(self, ids=PackedTexts(ids), case=case, place=place)
+        ends = np.cumsum(lengths).tolist()
+        rows = [range(end - length, end) for end, length in zip(ends, lengths, strict=True)]
+        middles = [int(some[len(some) // 2] - some[0]) for some in labeled]
+        return SliceClips(images, list(zip(names, rows, strict=True)), middles)
+
     def fingerprint(self, index: int) -> str:
         """See :meth:`ImageSet.fingerprint`: files, and the settings that pixels depend on."""
         case = self.volumes.cases[int(self.case[index])]
         reading = self.volumes.reading
-        shown = (
-            reading.axis,
-            reading.window,
-            reading.ct_window,
-            reading.percentiles,
-            reading.channels,
-            reading.neighbors,
-        )
+        shown = (reading.axis, reading.tones, reading.ct_window, reading.neighbors)
         return f"{_fingerprint(case)} {self.place[index]} {shown}"
 
     def identity(self, index: int) -> str:
@@ -115,6 +146,16 @@ class VolumeImages(ImageSet):
         except FileError as error:
             return [error.problem]
         return []
+
+    def places(self) -> Sequence[int]:
+        """See :class:`StoredNumbers`: a slice of each volume."""
+        return np.unique(self.case, return_index=True)[1].tolist()
+
+    def numbers(self, index: int) -> list[Shaped[np.ndarray, "n"]]:
+        """See :class:`StoredNumbers`: of the slice's whole volume."""
+        case = int(self.case[index])
+        self._require(case)
+        return self.volumes.numbers(self.volumes.cases[case])
 
     def shuffled(self, generator: torch.Generator) -> Int[Tensor, "n"]:
         """See :meth:`ImageSet.shuffled`: as many volumes at once as stay open, their slices mixed, then the next."""

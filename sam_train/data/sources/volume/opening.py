@@ -8,13 +8,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Integer, UInt8
+from jaxtyping import Integer, Shaped, UInt8
 
+from sam_train.data.sources.prompt_files import GivenObject
+from sam_train.data.sources.tones import Tones, Window
 from sam_train.data.sources.volume.cases import Case
 from sam_train.data.sources.volume.dicom import Series, order_slices, read_headers, read_series
 from sam_train.data.sources.volume.dicom_labels import read_segments
 from sam_train.data.sources.volume.grid import Axis, Grid, Volume, lps_affine, to_ras, to_slices
-from sam_train.data.sources.volume.intensity import to_eight_bits
+from sam_train.data.sources.volume.intensity import require_finite, to_eight_bits
 from sam_train.data.sources.volume.reading import read_volume, stem_of
 from sam_train.errors import FileError, Problem
 
@@ -25,10 +27,8 @@ class Reading:
 
     Attributes:
         axis: Direction of the slices; ``thick`` for that in which they lie farthest apart.
-        window: Ends of the window; None for the volume's own.
-        ct_window: Ends of the window of what says that it is CT, where ``window`` is None.
-        percentiles: Which become the ends where there is no window.
-        channels: Of volumes with several: one, or three that become red, green and blue; empty where there is one.
+        tones: How voxels become 8 bits.
+        ct_window: Ends of the window of what says that it is CT, where the rule has none.
         neighbors: Whether the slices below and above are red and blue.
         names: Names of label numbers.
         categories: Names of the labels that count; None for all.
@@ -36,10 +36,8 @@ class Reading:
     """
 
     axis: str
-    window: tuple[float, float] | None
-    ct_window: tuple[float, float]
-    percentiles: tuple[float, float]
-    channels: Sequence[int]
+    tones: Tones
+    ct_window: Window
     neighbors: bool
     names: Mapping[int, str]
     categories: Sequence[str] | None
@@ -75,12 +73,22 @@ class OpenVolume:
         names: Names of the numbers that count.
         spacing: Distance in mm from slice to slice, from row to row and from column to column; None where it
             is unknown.
+        boxes: Boxes that came with the volume, each with the first and the last slice that it is in.
     """
 
     image: UInt8[np.ndarray, "n h w"] | UInt8[np.ndarray, "n h w 3"]
     planes: Integer[np.ndarray, "L n h w"]
     names: Mapping[int, str]
     spacing: tuple[float, float, float] | None
+    boxes: Sequence[tuple[GivenObject, int, int]] = ()
+
+    def given(self, place: int, names: Sequence[str]) -> list[GivenObject | None] | None:
+        """Return the boxes in a slice of the labels of these names; None where boxes are not one for each label."""
+        if len(self.boxes) != len(self.names):
+            return None
+        by_name = dict(zip(self.names.values(), self.boxes, strict=True))
+        found = [by_name[name] for name in names]
+        return [box if first <= place <= last else None for box, first, last in found]
 
 
 def read_labels(case: Case, reading: Reading) -> Labels:
@@ -126,7 +134,7 @@ def open_volume(case: Case, reading: Reading) -> OpenVolume:
         raise FileError(Problem("labels of another volume", case.labels[0], found, remedy))
     axis = reading.direction(volume.grid)
     own = reading.ct_window if volume.is_ct or reading.is_ct else None
-    eight = to_eight_bits(volume.voxels, reading.window or own, reading.percentiles, case.image[0])
+    eight = to_eight_bits(volume.voxels, reading.tones, case.image[0], own)
     return OpenVolume(
         image=np.ascontiguousarray(to_slices(eight, axis)),
         planes=np.stack([np.ascontiguousarray(to_slices(plane, axis)) for plane in labels.planes]),
@@ -165,6 +173,16 @@ class OpenVolumes:
     def open(self, case: Case) -> OpenVolume:
         """Read a volume; see :func:`open_volume`."""
         return open_volume(case, self.reading)
+
+    def numbers(self, case: Case) -> list[Shaped[np.ndarray, "n"]]:
+        """Return the voxels of a volume that are not 0, of each channel that is shown.
+
+        Raises:
+            FileError: If it cannot be read.
+        """
+        voxels = _read_image(case, self.reading).voxels
+        require_finite(voxels, case.image[0])
+        return [one[one != 0] for one in _channels(voxels)]
 
     def __getitem__(self, index: int) -> OpenVolume:
         with self._lock:  # also while one is read: threads that want the same must not read it twice
@@ -215,10 +233,10 @@ def _read_image(case: Case, reading: Reading) -> Volume:
             remedy = "resample them to one grid"
             raise FileError(Problem("channels that do not fit", path, f"{found} of {case.image[0].name}", remedy))
     channels = [channel for part in parts for channel in _channels(part.voxels)]
-    chosen = list(reading.channels) or ([0] if len(channels) == 1 else [])
+    chosen = [channel - 1 for channel in reading.tones.channels] or ([0] if len(channels) == 1 else [])
     if not chosen or max(chosen) >= len(channels):
         found = f"{len(channels)} channels"
-        remedy = f"say which to show: data.channels=[0], or three of 0 to {len(channels) - 1} as red, green and blue"
+        remedy = f"say which to show: data.channels=[1], or three of 1 to {len(channels)} as red, green and blue"
         raise FileError(Problem("several channels", case.image[0], found, remedy))
     voxels = channels[chosen[0]] if len(chosen) == 1 else np.stack([channels[one] for one in chosen], axis=-1)
     return replace(parts[0], voxels=voxels)

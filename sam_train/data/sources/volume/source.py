@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from sam_train.data.sources.base import DataSource, ImageSet, Split
+from sam_train.data.sources.base import ImageSet, Split
 from sam_train.data.sources.groups import match_groups
+from sam_train.data.sources.pixel_source import PixelSource
 from sam_train.data.sources.splits import complete_splits
+from sam_train.data.sources.tones import WINDOWS
 from sam_train.data.sources.volume.cases import Case, find_cases, read_description
 from sam_train.data.sources.volume.grid import to_slices
-from sam_train.data.sources.volume.intensity import PERCENTILES, WINDOWS, window_of
 from sam_train.data.sources.volume.opening import OpenVolumes, Reading, read_labels
 from sam_train.data.sources.volume.reading import require_libraries
 from sam_train.data.sources.volume.slices import Scan, slices_of, split_slices, tell_empty
@@ -26,11 +27,14 @@ _OBJECTS = ("labels", "components")
 
 
 @dataclass(frozen=True)
-class VolumeSource(DataSource):
+class VolumeSource(PixelSource):
     """Slices of NIfTI, NRRD and MHA volumes and of DICOM series, with label volumes, DICOM SEG or RTSTRUCT.
 
     Volumes and labels have the same names in two folders (``imagesTr`` and ``labelsTr``, ``images`` and ``labels``),
     are listed in a ``dataset.json``, or are DICOM series with the SEG and RTSTRUCT files that are about them.
+
+    Where there is no ``window``, what says that it is CT has that of soft tissue, and of everything else
+    ``percentiles`` of the voxels that are not 0 become black and white.
 
     Attributes:
         root: The folder that holds all others; nothing outside it is read.
@@ -40,10 +44,6 @@ class VolumeSource(DataSource):
             lie farthest apart.
         objects: ``labels``: each number is an object. ``components``: every connected piece of it in a slice is one.
         categories: Names of the labels whose objects count; None for all.
-        window: Name of a window (``soft_tissue``, ``lung``, ``bone``, ``brain``) or its two ends. None for the soft
-            tissue of what says that it is CT, and for ``percentiles`` of everything else.
-        percentiles: Of the voxels that are not 0, which become black and white where there is no window.
-        channels: Of volumes with several channels: one, or three that become red, green and blue.
         neighbors: Whether the slices below and above become red and blue.
         empty_slices: Whether slices without labels belong to the data.
         open_volumes: Number of volumes that a process keeps open; training mixes the slices of as many.
@@ -51,6 +51,7 @@ class VolumeSource(DataSource):
         split_seed: Another seed gives another split.
         group_pattern: Regular expression, searched in the volume's name, that names the patient. None for the Patient
             ID of DICOM, and for the volume itself elsewhere.
+        on_error: What happens where a record cannot be read: ``stop``, or ``skip`` it and name it in a file.
         check: Whether all files are read and checked before training.
     """
 
@@ -60,15 +61,13 @@ class VolumeSource(DataSource):
     axis: str = "axial"
     objects: str = "labels"
     categories: Sequence[str] | None = None
-    window: str | Sequence[float] | None = None
-    percentiles: Sequence[float] = PERCENTILES
-    channels: Sequence[int] = ()
     neighbors: bool = False
     empty_slices: bool = False
     open_volumes: int = 4
     split: Sequence[float] = (0.7, 0.15, 0.15)
     split_seed: int = 0
     group_pattern: str | None = None
+    on_error: str = "stop"
     check: bool = True
 
     def splits(self) -> dict[Split, ImageSet]:
@@ -82,14 +81,17 @@ class VolumeSource(DataSource):
         root = Path(str(self.root)).expanduser().absolute()
         description = read_description(root)
         cases = find_cases(root, self.images, self.labels, description)
-        window = None if self.window is None else window_of(self.window)
-        low, high = self.percentiles
         reading = Reading(
-            self.axis, window, WINDOWS["soft_tissue"], (low, high), tuple(self.channels), self.neighbors,
-            description.names, self.categories, description.is_ct,
-        )  # fmt: skip
+            self.axis,
+            self.tones(),
+            WINDOWS["soft_tissue"],
+            self.neighbors,
+            description.names,
+            self.categories,
+            description.is_ct,
+        )
         scans = _scan_all(cases, reading, self.empty_slices)
-        if problem := next((scan.problem for scan in scans if scan.problem and not self.check), None):
+        if problem := next((scan.problem for scan in scans if scan.problem and self.is_strict), None):
             raise FileError(problem)
         names = sorted({name for scan in scans for name in scan.names})
         if self.categories is not None and (missing := [name for name in self.categories if name not in names]):
@@ -107,16 +109,8 @@ class VolumeSource(DataSource):
                 raise InputError(f"data.{name}={value}: expected one of {', '.join(choices)}")
         if isinstance(self.categories, str):
             raise InputError(f"data.categories={self.categories}: expected names in brackets, as [{self.categories}]")
-        if (
-            isinstance(self.channels, (int, str))
-            or len(self.channels) not in (0, 1, 3)
-            or min(self.channels, default=0) < 0
-        ):
-            raise InputError(f"data.channels={self.channels}: expected one or three numbers from 0 on, as [0]")
-        if self.neighbors and len(self.channels) == 3:
+        if self.neighbors and len(self.tones().channels) == 3:
             raise InputError("data.neighbors and three data.channels both say what is red, green and blue; give one")
-        if len(self.percentiles) != 2 or not 0 <= self.percentiles[0] < self.percentiles[1] <= 100:
-            raise InputError(f"data.percentiles={list(self.percentiles)}: expected two from 0 to 100, as [0.5,99.5]")
         if not isinstance(self.open_volumes, int) or self.open_volumes < 1:
             raise InputError(f"data.open_volumes={self.open_volumes}: expected a whole number, at least 1")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
@@ -24,12 +24,15 @@ class ClipFiles:
         frames: Names of the frames, in order.
         images: Their files.
         masks: By the frame's name, its label image.
+        objects: Where each object has a folder of masks of its own, the frame's name to its files by the object's
+            number; ``masks`` then holds the first of them.
     """
 
     name: str
     frames: tuple[str, ...]
     images: tuple[Path, ...]
     masks: Mapping[str, Path]
+    objects: Mapping[str, Mapping[int, Path]] = field(default_factory=dict)
 
     @property
     def annotated(self) -> tuple[int, ...]:
@@ -46,12 +49,14 @@ def find_clips(root: Path, images: str, masks: str, resolution: str | None) -> l
     """
     if not root.is_dir():
         raise InputError(f"data.root={root}: no such folder; it should hold {images}/ and {masks}/")
-    image_root, mask_root = (
-        _clip_root(root, name, field, resolution) for name, field in ((images, "images"), (masks, "masks"))
-    )
+    image_root = _clip_root(root, images, "images", resolution)
+    is_direct = image_root == root / images and resolution is None
+    mask_root = _clip_root(root, masks, "masks", resolution, is_direct)
     clips = []
     for folder in sorted(path for path in image_root.iterdir() if path.is_dir() and path.name[0] != "."):
-        frames, found = _files(root, folder), _files(root, mask_root / folder.name)
+        frames, objects = _files(root, folder), _objects(root, mask_root / folder.name)
+        first = {frame: next(iter(some.values())) for frame, some in objects.items()}
+        found = first or _files(root, mask_root / folder.name)
         if not found:
             continue
         if not frames:
@@ -62,14 +67,14 @@ def find_clips(root: Path, images: str, masks: str, resolution: str | None) -> l
                 Problem("frame missing", found[loose[0]], problem, f"add it to {folder}, or remove the mask")
             )
         _require_no_gap(folder, list(frames))
-        clips.append(ClipFiles(folder.name, tuple(frames), tuple(frames.values()), found))
+        clips.append(ClipFiles(folder.name, tuple(frames), tuple(frames.values()), found, objects))
     if not clips:
         raise InputError(f"{image_root}: no folder in it has a folder of the same name with masks in {mask_root}")
     return clips
 
 
-def _clip_root(root: Path, name: str, field: str, resolution: str | None) -> Path:
-    """Return the folder that holds the clips' folders."""
+def _clip_root(root: Path, name: str, field: str, resolution: str | None, is_direct: bool = False) -> Path:
+    """Return the folder that holds the clips' folders; ``is_direct`` where nothing can be in between."""
     folder = root / name
     if not folder.resolve().is_relative_to(root.resolve()):
         raise InputError(f"data.{field}={name}: leads out of {root}; name a folder inside data.root")
@@ -80,6 +85,8 @@ def _clip_root(root: Path, name: str, field: str, resolution: str | None) -> Pat
         if not (folder / resolution).is_dir():
             raise InputError(f"data.resolution={resolution}: no folder {folder / resolution}")
         return folder / resolution
+    if is_direct:
+        return folder
     between = [path for path in folder.iterdir() if path.is_dir() and any(child.is_dir() for child in path.iterdir())]
     if len(between) > 1 and not (folder / _USUAL).is_dir():
         names = ", ".join(sorted(path.name for path in between))
@@ -101,6 +108,16 @@ def _files(root: Path, folder: Path) -> dict[str, Path]:
         if path.stem in found:
             raise InputError(f"{path}: {found[path.stem].name} has the same name; leave one of them")
         found[path.stem] = path
+    return found
+
+
+def _objects(root: Path, folder: Path) -> dict[str, dict[int, Path]]:
+    """Return the masks in folders called by the number of an object, as SA-V has them, by frame; from 1 on."""
+    found: dict[str, dict[int, Path]] = {}
+    numbered = [path for path in folder.iterdir() if path.is_dir() and path.name.isdecimal()] if folder.is_dir() else []
+    for path in sorted(numbered, key=lambda path: int(path.name)):
+        for frame, file in _files(root, path).items():
+            found.setdefault(frame, {})[int(path.name) + 1] = file
     return found
 
 

@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import ClassVar
 
 import torch
+from jaxtyping import Int
 
 from sam_train.data.sources.base import DataSource, ImageSet, Split
-from sam_train.data.sources.clips import Clip, ClipSet, ClipSubset
-from sam_train.data.sources.davis_files import ClipFiles, find_clips
 from sam_train.data.sources.image_files import read_image
 from sam_train.data.sources.mask_files import read_numbers
 from sam_train.data.sources.splits import SPLITS, assign_splits, complete_splits
+from sam_train.data.sources.video.clips import Clip, ClipSet, ClipSubset
+from sam_train.data.sources.video.davis_files import ClipFiles, find_clips
 from sam_train.errors import FileError, InputError, Problem
+from sam_train.label_planes import pack_masks
 from sam_train.structures import Sample
 
 _SAME_PLACE = 0.8  # IoU from which two objects of neighboring annotated frames are one object with two numbers
@@ -27,7 +29,8 @@ class DavisSource(DataSource):
     """Frames and label images, a folder for each clip: ``JPEGImages/<clip>/`` and ``Annotations/<clip>/``.
 
     There may be a folder of the resolution in between, as in DAVIS (``480p``). A number of a label image is an object,
-    the same on all frames of the clip; 0 is background. Frames without a label image are not annotated.
+    the same on all frames of the clip; 0 is background. Instead, each object may have a folder of its own masks, called
+    by its number (``Annotations/<clip>/000/``), as in SA-V's frames. Frames without a mask are not annotated.
 
     Attributes:
         root: The folder that holds both.
@@ -105,23 +108,26 @@ class FolderClips(ClipSet):
         image = read_image(path)
         size = image.shape[1:]
         labels, numbers = torch.zeros(1, *size, dtype=torch.int32), torch.zeros(0, dtype=torch.long)
-        mask = files.masks.get(files.frames[frame])
-        if with_masks and mask is not None:
-            labels = torch.from_numpy(read_numbers(mask, is_region=False).pixels)[None]
-            if labels.shape[1:] != size:
-                where = f"clip {files.name}, frame {files.frames[frame]}"
-                found = f"{where}: the mask has {_size(labels)} pixels, the frame {_size(image)}"
-                raise FileError(Problem("sizes differ", mask, found, "save the mask at the size of its frame"))
+        packed = labels, numbers, numbers
+        name = files.frames[frame]
+        if with_masks and name in files.objects:
+            paths = files.objects[name].items()
+            masks = ((value, self._read(files, frame, path, image)[0] > 0) for value, path in paths)
+            packed = pack_masks((one for one in masks if one[1].any()), (size[0], size[1]))
+        elif with_masks and name in files.masks:
+            labels = self._read(files, frame, files.masks[name], image)
             numbers = labels.unique().long()
             numbers = numbers[numbers > 0]
-        return Sample(
-            id=f"{files.name}/{files.frames[frame]}",
-            image=image if with_image else image[:0],
-            labels=labels,
-            plane=torch.zeros_like(numbers),
-            value=numbers,
-            group=files.name,
-        )
+            packed = labels, torch.zeros_like(numbers), numbers
+        return Sample(f"{files.name}/{name}", image if with_image else image[:0], *packed, group=files.name)
+
+    def _read(self, files: ClipFiles, frame: int, path: Path, image: torch.Tensor) -> Int[torch.Tensor, "1 h w"]:
+        labels = torch.from_numpy(read_numbers(path, is_region=False).pixels)[None]
+        if labels.shape[1:] != image.shape[1:]:
+            where = f"clip {files.name}, frame {files.frames[frame]}"
+            found = f"{where}: the mask has {_size(labels)} pixels, the frame {_size(image)}"
+            raise FileError(Problem("sizes differ", path, found, "save the mask at the size of its frame"))
+        return labels
 
     def identity(self, index: int) -> str:
         """See :meth:`ImageSet.identity`: a hash of the frame's file."""
@@ -148,7 +154,8 @@ class FolderClips(ClipSet):
                 text += f"{_size(before.labels)} on frames before"
                 remedy = "give all frames of a clip one size"
                 found.append(Problem("frames of several sizes", files.images[number], text, remedy))
-        for old, new in _renumbered(before, now) if now.size == before.size else ():
+        is_one_image = now.size == before.size and not files.objects
+        for old, new in _renumbered(before, now) if is_one_image else ():
             text = f"clip {files.name}, frame {files.frames[frame]}: object {new} is where object {old} was on the "
             text += "annotated frame before"
             remedy = "give an object one number on all frames of a clip"

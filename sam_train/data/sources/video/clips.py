@@ -20,11 +20,14 @@ class Clip:
         name: Unique in its source.
         frames: Names of the frames, in order.
         annotated: Indices of the frames whose masks are known, ascending; at least one.
+        middle: Of a volume, whose slices are the frames: the one from which it is followed both ways. None of a video,
+            which is followed from its first annotated frame on.
     """
 
     name: str
     frames: Sequence[str]
     annotated: Sequence[int]
+    middle: int | None = None
 
 
 class ClipSet(ImageSet):
@@ -59,6 +62,14 @@ class ClipSet(ImageSet):
             FileError: If a file is missing, unreadable or inconsistent; it names clip and frame.
         """
 
+    def spacing(self, clip: int) -> tuple[float, float, float] | None:
+        """Return the distance in mm from one slice, row and column of a volume to the next; None if it is unknown."""
+        return None
+
+    def as_clips(self) -> ClipSet:
+        """See :meth:`ImageSet.as_clips`."""
+        return self
+
     def place(self, index: int) -> tuple[int, int]:
         """Return the clip and the frame that an image of the set is."""
         return self._places[index]
@@ -69,9 +80,13 @@ class ClipSet(ImageSet):
         height, width = sample.size
         return sample.keep(choose(sample.areas() / (height * width)))
 
+    def group_of(self, clip: int) -> str:
+        """Return the group of a clip's frames: the clip itself, or the patient it is of."""
+        return self.clips[clip].name
+
     def group(self, index: int) -> str:
-        """See :meth:`ImageSet.group`: the clip."""
-        return self.clips[self.place(index)[0]].name
+        """See :meth:`ImageSet.group`."""
+        return self.group_of(self.place(index)[0])
 
 
 class ClipSubset(ClipSet):
@@ -91,6 +106,14 @@ class ClipSubset(ClipSet):
     def read_frame(self, clip: int, frame: int, with_image: bool = True, with_masks: bool = True) -> Sample:
         """See :meth:`ClipSet.read_frame`."""
         return self.whole.read_frame(self.indices[clip], frame, with_image, with_masks)
+
+    def group_of(self, clip: int) -> str:
+        """See :meth:`ClipSet.group_of`."""
+        return self.whole.group_of(self.indices[clip])
+
+    def spacing(self, clip: int) -> tuple[float, float, float] | None:
+        """See :meth:`ClipSet.spacing`."""
+        return self.whole.spacing(self.indices[clip])
 
     def identity(self, index: int) -> str:
         """See :meth:`ImageSet.identity`."""

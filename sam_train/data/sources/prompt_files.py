@@ -83,8 +83,12 @@ class PromptFile:
         """Return what was given for an image, by its path below the folder of images, with or without its suffix."""
         return next((self._by_name[key] for key in _keys(name) if key in self._by_name), [])
 
-    def require_known(self, names: Collection[str]) -> None:
+    def require_known(self, names: Collection[str], number: int | None = None) -> None:
         """Refuse a file of which no image is among these.
+
+        Args:
+            names: Of the images.
+            number: Of the images, where one has several names.
 
         Raises:
             InputError: If that is so.
@@ -93,9 +97,10 @@ class PromptFile:
         if not any({given, given.rpartition("/")[0]} & known for given in self._by_name):  # or of slices of a volume
             first = next(iter(self._by_name))
             near = difflib.get_close_matches(first, known, n=1) or sorted(known)[:1]
+            there = near[0] if near else "none"
             raise InputError(
-                f"{self.kind}={self.path}: is of none of the {len(names)} images; it names {first}, the images are as "
-                f"{near[0] if near else 'none'}"
+                f"{self.kind}={self.path}: is of none of the {number or len(names)} images; it names {first}, the "
+                f"images are as {there}"
             )
 
 

@@ -1,0 +1,1 @@
+"""LabelMe: a JSON file of shapes beside each image."""

@@ -1,0 +1,134 @@
+"""Samples from images and the masks that JSON beside them holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from sam_train.data.sources.base import Choose, ImageSet, all_objects
+from sam_train.data.sources.coco.outlines import OutlineError, Outlines
+from sam_train.data.sources.coco.reading import pack_outlines, parse_json
+from sam_train.data.sources.image_files import read_image
+from sam_train.data.sources.sa1b.records import Records
+from sam_train.errors import FileError, Problem
+from sam_train.label_planes import pack_masks
+from sam_train.structures import Sample
+
+TARS_AT_ONCE = 4
+"""Tars whose images are mixed. SA-1B's hold 11,000 each: well mixed, and a cache of large files need hold few."""
+_EXPORT = "write it as SA-1B does: image with height and width, annotations with segmentation"
+
+
+@dataclass(frozen=True)
+class Sa1bImages(ImageSet):
+    """One split of records.
+
+    Attributes:
+        ids: Per image, its record's name.
+        records: All records.
+        rows: Per image, its record.
+        groups: Per image, the name of its group; empty where each stands alone.
+        loose_ends: Problems that belong to no image; returned with those of the first.
+    """
+
+    ids: Sequence[str]
+    records: Records
+    rows: Int[np.ndarray, "n"]
+    groups: Sequence[str] = ()
+    loose_ends: Sequence[Problem] = ()
+
+    def read(self, index: int, choose: Choose = all_objects, with_image: bool = True) -> Sample:
+        """See :meth:`ImageSet.read`; areas are those that JSON says.
+
+        Raises:
+            FileError: If image or JSON cannot be read, or are not of one size, or if a mask is none.
+        """
+        path, annotations, size = self._annotations(index)
+        image = None
+        if with_image or size is None:
+            image = self._image(index, size)
+            size = image.shape[1], image.shape[2]
+        outlines = pack_outlines([one.get("segmentation") for one in annotations], path)
+        chosen = choose(_shares(annotations, size)).tolist()
+        masks = ((place + 1, torch.from_numpy(self._mask(index, outlines, place, size))) for place in chosen)
+        packed = pack_masks(masks, size, largest=max(len(annotations), 1))
+        kept = [annotations[value - 1] for value in packed.value.tolist()]
+        names = [one.get("category") for one in kept]
+        crowd = torch.tensor([bool(one.get("iscrowd")) for one in kept], dtype=torch.bool)
+        return Sample(
+            self.ids[index],
+            image if image is not None and with_image else torch.empty(0, *size, dtype=torch.uint8),
+            *packed,
+            category=tuple(map(str, names)) if names and None not in names else None,
+            crowd=crowd if crowd.any() else None,
+            group=self.group(index),
+        )
+
+    def group(self, index: int) -> str:
+        """See :meth:`ImageSet.group`."""
+        return self.groups[index] if self.groups else self.ids[index]
+
+    def fingerprint(self, index: int) -> str:
+        """See :meth:`ImageSet.fingerprint`."""
+        return self.records.fingerprint(int(self.rows[index]))
+
+    def identity(self, index: int) -> str:
+        """See :meth:`ImageSet.identity`."""
+        return self.records.identity(int(self.rows[index]))
+
+    def problems(self, index: int) -> list[Problem]:
+        """See :meth:`ImageSet.problems`; the image and every mask are read."""
+        return [*(self.loose_ends if index == 0 else ()), *super().problems(index)]
+
+    def shuffled(self, generator: torch.Generator) -> Int[Tensor, "n"]:
+        """See :meth:`ImageSet.shuffled`: the images of a few tars mixed, then those of the next."""
+        shards = self.records.shard[self.rows]
+        number = int(shards.max()) + 1
+        turn = torch.randperm(number, generator=generator).numpy() // TARS_AT_ONCE
+        mixed = torch.randperm(len(self), generator=generator)
+        return mixed[torch.from_numpy(turn[shards])[mixed].argsort(stable=True)]
+
+    def _annotations(self, index: int) -> tuple[Any, list[dict[str, Any]], tuple[int, int] | None]:
+        """Return the name of a record's JSON, its annotations, and the height and width it says."""
+        path, text = self.records.json(int(self.rows[index]))
+        content = parse_json(text, path)
+        annotations = content.get("annotations") if isinstance(content, dict) else None
+        if not isinstance(annotations, list) or not all(type(one) is dict for one in annotations):
+            have = ", ".join(content) if isinstance(content, dict) else type(content).__name__
+            found = f"has no list of annotations, but {have or 'nothing'}"
+            raise FileError(Problem("no SA-1B file", path, found, _EXPORT))
+        image = content.get("image")
+        height, width = (image.get(key) if isinstance(image, dict) else None for key in ("height", "width"))
+        if isinstance(height, int) and isinstance(width, int) and min(height, width) > 0:
+            return path, annotations, (height, width)
+        return path, annotations, None
+
+    def _image(self, index: int, said: tuple[int, int] | None) -> Tensor:
+        path, content = self.records.image(int(self.rows[index]))
+        image = read_image(path, content)
+        size = image.shape[1], image.shape[2]
+        if said is not None and size != said:
+            found = "{} x {}, but its JSON says {} x {} (height x width)".format(*size, *said)
+            raise FileError(Problem("size mismatch", path, found, "put back the image that the masks were made on"))
+        return image
+
+    def _mask(self, index: int, outlines: Outlines, place: int, size: tuple[int, int]) -> Bool[np.ndarray, "h w"]:
+        try:
+            return outlines.mask(place, size)
+        except OutlineError as error:
+            path, _ = self.records.json(int(self.rows[index]))
+            raise FileError(Problem(error.kind, path, f"annotation {place}: {error.found}", error.remedy)) from error
+
+
+def _shares(annotations: Sequence[dict[str, Any]], size: tuple[int, int]) -> Float[Tensor, "n"]:
+    """Return the shares of the image that objects cover; nan where it is not said, 0 of crowds."""
+    areas = [one.get("area") for one in annotations]
+    shares = [area / (size[0] * size[1]) if isinstance(area, (int, float)) else torch.nan for area in areas]
+    pairs = zip(annotations, shares, strict=True)
+    return torch.tensor([0.0 if one.get("iscrowd") else share for one, share in pairs], dtype=torch.float32)

@@ -1,0 +1,201 @@
+"""Several sources in one run, as ``data=mixture`` names them."""
+
+from __future__ import annotations
+
+import warnings
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from itertools import accumulate
+from typing import overload
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from sam_train.data.sources.base import Choose, DataSource, ImageSet, Split, VolumeSlice, all_objects
+from sam_train.data.sources.splits import SPLITS, complete_splits
+from sam_train.data.sources.video.clips import ClipSet
+from sam_train.errors import FileError, InputError, Problem
+from sam_train.limits import POSITIVE
+from sam_train.structures import Sample
+
+
+@dataclass(frozen=True)
+class SeveralSources(DataSource):
+    """Images of several sources, each with splits of its own; scores are also reported apart.
+
+    Without weights, an epoch shows every training image once. With weights, these are the sources' shares of the
+    training images; an epoch ends as soon as one source was shown whole, and of each other one it shows a part, drawn
+    anew.
+
+    Attributes:
+        parts: Name of each source to the source.
+        weights: Of each source its share of the training images, beside those of the others; none for all images.
+        on_error: What happens where a record cannot be read: ``stop``, or ``skip`` it and name it in a file.
+        check: Whether all files are read and checked before training.
+    """
+
+    parts: Mapping[str, DataSource]
+    weights: Mapping[str, float] = field(default_factory=dict)
+    on_error: str = "stop"
+    check: bool = True
+
+    def splits(self) -> dict[Split, ImageSet]:
+        """Return the splits that any source has images for.
+
+        Raises:
+            InputError: If there is no source, or if settings of one do not fit its data.
+        """
+        self._require_parts()
+        found = {name: _splits_of(name, source) for name, source in self.parts.items()}
+        splits: dict[Split, ImageSet] = {}
+        for split in SPLITS:
+            if parts := {name: images[split] for name, images in found.items() if split in images}:
+                weights = {name: self.weights[name] for name in parts} if self.weights and split == "train" else {}
+                splits[split] = SeveralImages(parts, weights)
+        if "test" in splits and (untested := [name for name, images in found.items() if "test" not in images]):
+            warnings.warn(
+                f"data.parts: {', '.join(untested)} have no images for the test, and are not in its scores; "
+                "evaluation.split=val scores their validation images",
+                stacklevel=2,
+            )
+        return complete_splits(splits, "data.parts")
+
+    def _require_parts(self) -> None:
+        if not self.parts:
+            raise InputError(
+                "data.parts: no source is named; give each a name, a kind and its settings, such as "
+                "data.parts.leaves.kind=folder data.parts.leaves.root=leaves"
+            )
+        if wrong := [name for name in self.parts if "/" in name or not name]:
+            raise InputError(f"data.parts.{wrong[0]}: a name without '/' is wanted, since images are called after it")
+        if lacking := sorted(set(self.parts) ^ set(self.weights)) if self.weights else []:
+            raise InputError(f"data.parts: {lacking[0]} has no weight, others have; give all of them one, or none")
+        for name, weight in self.weights.items():
+            if not POSITIVE.allows(weight):
+                raise InputError(f"data.parts.{name}.weight={weight}: expected {POSITIVE.words}")
+
+
+def _splits_of(name: str, source: DataSource) -> dict[Split, ImageSet]:
+    """Return the splits of one source; validation images do not stand in for a test beside the tests of others."""
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*those of val serve for it")
+            splits = source.splits()
+    except FileError:
+        raise
+    except InputError as error:
+        raise InputError(f"data.parts.{name}: {error}") from error
+    if any(isinstance(images, ClipSet) for images in splits.values()):
+        raise InputError(f"data.parts.{name}: these are clips; sources of images alone can be put together")
+    if splits.get("test") is splits.get("val"):
+        splits.pop("test", None)
+    return splits
+
+
+class SeveralImages(ImageSet):
+    """One split of several sources, one after the other.
+
+    Args:
+        parts: Name of each source to its images.
+        weights: Of each source its share of an epoch, beside those of the others; none to show every image.
+    """
+
+    def __init__(self, parts: Mapping[str, ImageSet], weights: Mapping[str, float]) -> None:
+        self.names = tuple(parts)
+        self.parts = tuple(parts.values())
+        self.starts = (0, *accumulate(len(images) for images in self.parts))
+        self.ids = _Ids(self)
+        self.categories = tuple(dict.fromkeys(name for images in self.parts for name in images.categories))
+        self.loose_ends = tuple(problem for images in self.parts for problem in images.loose_ends)
+        numbers = [Fraction(weights.get(name, len(images))) for name, images in parts.items()]
+        self.shares = [number / sum(numbers) for number in numbers]
+
+    @property
+    def epoch_size(self) -> int:
+        """Number of images of an epoch: no source is shown more than once."""
+        return min(int(len(images) / share) for images, share in zip(self.parts, self.shares, strict=True))
+
+    def __len__(self) -> int:
+        return self.starts[-1]
+
+    def read(self, index: int, choose: Choose = all_objects, with_image: bool = True) -> Sample:
+        """See :meth:`ImageSet.read`."""
+        part, row = self.find(index)
+        sample = self.parts[part].read(row, choose, with_image)
+        group = sample.group and f"{self.names[part]}/{sample.group}"
+        return replace(sample, id=self.ids[index], group=group, source=self.names[part])
+
+    def identity(self, index: int) -> str:
+        """See :meth:`ImageSet.identity`."""
+        part, row = self.find(index)
+        return self.parts[part].identity(row)
+
+    def fingerprint(self, index: int) -> str:
+        """See :meth:`ImageSet.fingerprint`."""
+        part, row = self.find(index)
+        return self.parts[part].fingerprint(row)
+
+    def group(self, index: int) -> str:
+        """See :meth:`ImageSet.group`."""
+        part, row = self.find(index)
+        return f"{self.names[part]}/{self.parts[part].group(row)}"
+
+    def slice_of(self, index: int) -> VolumeSlice | None:
+        """See :meth:`ImageSet.slice_of`."""
+        part, row = self.find(index)
+        found = self.parts[part].slice_of(row)
+        return found and found._replace(volume=f"{self.names[part]}/{found.volume}")
+
+    def problems(self, index: int) -> list[Problem]:
+        """See :meth:`ImageSet.problems`."""
+        part, row = self.find(index)
+        return self.parts[part].problems(row)
+
+    def alike(self, index: int) -> range:
+        """See :meth:`ImageSet.alike`: the images of the same source."""
+        part, _ = self.find(index)
+        return range(self.starts[part], self.starts[part + 1])
+
+    def shuffled(self, generator: torch.Generator) -> Int[Tensor, "n"]:
+        """See :meth:`ImageSet.shuffled`: each source in an order of its own, of which the first ones are mixed.
+
+        Of every source an epoch has its share of images, rounded up or down at random, so that shares are exact on
+        average (systematic sampling).
+        """
+        offset = Fraction(torch.rand((), dtype=torch.float64, generator=generator).item())
+        ends = [int(self.epoch_size * share + offset) for share in accumulate(self.shares)]
+        counts = [end - start for start, end in zip((0, *ends), ends, strict=False)]
+        turns = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+        turns = turns[torch.randperm(len(turns), generator=generator)]
+        order = torch.empty_like(turns)
+        for part, (images, start, count) in enumerate(zip(self.parts, self.starts, counts, strict=False)):
+            order[turns == part] = images.shuffled(generator)[:count] + start
+        return order
+
+    def find(self, index: int) -> tuple[int, int]:
+        """Return the number of an image's source, and the image's index there."""
+        part = bisect_right(self.starts, range(len(self))[index]) - 1
+        return part, index - self.starts[part]
+
+
+class _Ids(Sequence[str]):
+    """Names of images after those of their sources, made on access."""
+
+    def __init__(self, images: SeveralImages) -> None:
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            return [self[position] for position in range(*index.indices(len(self)))]
+        part, row = self.images.find(range(len(self))[index])
+        return f"{self.images.names[part]}/{self.images.parts[part].ids[row]}"

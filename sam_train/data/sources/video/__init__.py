@@ -1,0 +1,1 @@
+"""Clips: frames in order, with the masks of some of them."""

@@ -21,7 +21,7 @@ from sam_train.prompts.simulator import PromptSimulator
 from sam_train.runs.settings import Evaluation, ModelChoice, Settings
 
 _MIXTURE = "sam_train.data.sources.several.SeveralSources"
-_NO_PARTS = ("mixture", "davis", "toy_video")  # kinds that are no images
+_NO_PARTS = ("mixture", "coco_video", "davis", "sav", "toy_video")  # kinds that are no images
 
 
 def settings_of(config: DictConfig) -> Settings:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sam_train.data.loading.crowds import without_crowds
 from sam_train.data.sources.base import ImageSet
+from sam_train.data.sources.skipping import SkippedError
 from sam_train.errors import InputError
 from sam_train.structures import PointLabel
 
@@ -19,7 +20,10 @@ def tell_given(train: ImageSet) -> str:
     images = train.some(_LOOKED_AT)
     objects = given = 0
     for index in range(len(images)):
-        sample = without_crowds(images.read(index, with_image=False))
+        try:
+            sample = without_crowds(images.read(index, with_image=False))
+        except SkippedError:
+            continue
         objects += len(sample.value)
         if sample.prompts is not None:
             given += int((sample.prompts.labels != PointLabel.EMPTY).any(dim=1).sum())

@@ -63,7 +63,9 @@ def test_a_table_of_real_images(tmp_path, monkeypatch):
     }
     columns = datasets.Features({"image": datasets.Image(), "mask": datasets.Image()})
     datasets.Dataset.from_dict(rows, features=columns).to_parquet(tmp_path / "nuclei.parquet")
-    assert train(monkeypatch, tmp_path / "run", "data=hf", f"data.root={tmp_path}/nuclei.parquet")["num_images"] == 1
+    for streaming in ("false", "true"):
+        settings = ["data=hf", f"data.root={tmp_path}/nuclei.parquet", f"data.streaming={streaming}"]
+        assert train(monkeypatch, tmp_path / streaming, *settings)["num_images"] == 1
 
 
 def test_tars_of_real_images(tmp_path, monkeypatch, capsys):

@@ -19,7 +19,7 @@ from sam_train.data.loading.crowds import with_crowds_ignored, without_crowds
 from sam_train.data.loading.seeds import generator_of
 from sam_train.data.loading.views import PLAIN, Views
 from sam_train.data.sources.base import ImageSet
-from sam_train.data.sources.skipping import SkippedError
+from sam_train.data.sources.skipping import ForgivingImages, SkippedError
 from sam_train.errors import InputError
 from sam_train.preprocessing import Preprocessing
 from sam_train.structures import Batch, EncoderState, ImageFeatures, Sample
@@ -97,9 +97,10 @@ class TrainDataset(Dataset[Batch]):
             choose = partial(self._choose, position=position, generator=generator)
             try:
                 sample = without_crowds(self.images.read(position, choose, with_image=self.cache is None))
+                batch = self._prepare(position, sample, epoch)
             except SkippedError:
                 continue
-            if batch := self._prepare(position, sample, epoch):
+            if batch is not None:
                 return batch
         side = self.views.preprocessing.image_size
         raise InputError(
@@ -146,7 +147,12 @@ class TrainDataset(Dataset[Batch]):
             batch = replace(batch, everything=boxes_in(self.views, index, view))
         if self.cache is None:
             return batch
-        return replace(batch, features=self.cache.read(self.views.name(index, view), sample.size))
+        try:
+            return replace(batch, features=self.cache.read(self.views.name(index, view), sample.size))
+        except InputError:
+            if isinstance(self.images, ForgivingImages) and self.images.is_left_out(index):  # as the cache was filled
+                return None
+            raise
 
 
 class EvalDataset(Dataset[Batch]):

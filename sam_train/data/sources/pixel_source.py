@@ -12,7 +12,7 @@ from jaxtyping import Shaped
 
 from sam_train.data.sources.base import DataSource
 from sam_train.data.sources.tones import PERCENTILES, Tones, Window, WindowSetting, ends_of, tones_of
-from sam_train.errors import InputError
+from sam_train.errors import FileError, InputError
 
 _MOST_READ = 2000  # files: what a percentile needs, and minutes where there are millions of files
 _MOST_KEPT = 1 << 22  # numbers of a band, 32 MB
@@ -76,14 +76,16 @@ class PixelSource(DataSource):
         if train is None:
             raise InputError("data.percentiles_of=set: there are no training images; say the numbers: data.window=...")
         assert isinstance(train, StoredNumbers)
-        return replace(self, window=windows_of_set(train, tones.percentiles or PERCENTILES))
+        skips = self.on_error == "skip"
+        return replace(self, window=windows_of_set(train, tones.percentiles or PERCENTILES, skips))
 
 
-def windows_of_set(images: StoredNumbers, percentiles: tuple[float, float]) -> tuple[Window, ...]:
+def windows_of_set(images: StoredNumbers, percentiles: tuple[float, float], skips: bool = False) -> tuple[Window, ...]:
     """Return the percentiles of the numbers of all images, of each group of bands.
 
     Exact while the images have no more than some millions of pixels; of more, as many numbers are drawn of each of up
-    to 2,000 images, always the same. Memory is bounded whatever the number of images.
+    to 2,000 images, always the same. Memory is bounded whatever the number of images. With
+    ``skips``, files that cannot be read are left out.
     """
     places = images.places()
     if len(places) > _MOST_READ:
@@ -91,11 +93,16 @@ def windows_of_set(images: StoredNumbers, percentiles: tuple[float, float]) -> t
         places = [places[row] for row in chosen.sort().values.tolist()]
     kept: list[list[np.ndarray]] = []
     for index in places:
-        groups = images.numbers(index)
+        try:
+            groups = images.numbers(index)
+        except FileError:
+            if skips:
+                continue
+            raise
         kept = kept or [[] for _ in groups]
         for group, numbers in zip(kept, groups, strict=True):
             group.append(_drawn(numbers, _MOST_KEPT // len(places), seed=index))
-    if not all(sum(map(len, group)) for group in kept):
+    if not kept or not all(sum(map(len, group)) for group in kept):
         raise InputError("data.percentiles_of=set: a band of the training images has no number; see data.channels")
     return tuple(ends_of(np.concatenate(group), percentiles) for group in kept)
 

@@ -63,6 +63,10 @@ class SeveralSources(DataSource):
             )
         return complete_splits(splits, "data.parts")
 
+    def settled(self) -> SeveralSources:
+        """See :meth:`DataSource.settled`; of each source."""
+        return replace(self, parts={name: source.settled() for name, source in self.parts.items()})
+
     def _require_parts(self) -> None:
         if not self.parts:
             raise InputError(
@@ -137,6 +141,11 @@ class SeveralImages(ImageSet):
         """See :meth:`ImageSet.fingerprint`."""
         part, row = self.find(index)
         return self.parts[part].fingerprint(row)
+
+    def stored(self, index: int) -> bytes | None:
+        """See :meth:`ImageSet.stored`."""
+        part, row = self.find(index)
+        return self.parts[part].stored(row)
 
     def group(self, index: int) -> str:
         """See :meth:`ImageSet.group`."""

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from sam_train.data.sources.base import Choose, DataSource, ImageSet, ImageSubset, Split, VolumeSlice, all_objects
 from sam_train.data.sources.doubts import Answer
+from sam_train.data.sources.video.clips import ClipSet
 from sam_train.errors import FileError, InputError, Problem
 from sam_train.files import write_text
 from sam_train.limits import check_limits
@@ -169,7 +170,8 @@ def _record(line: bytes) -> dict[str, Any] | None:
 class ForgivingImages(ImageSet):
     """Images of which those that cannot be read are left out.
 
-    They keep their place, so that everything random about the others is as it would be without a fault.
+    They keep their place, so that everything random about the others is as it would be without a fault. Whether some
+    objects of an image can be read is tried each time: what happened before, in whichever process, must change nothing.
 
     Args:
         images: The images.
@@ -191,7 +193,7 @@ class ForgivingImages(ImageSet):
             SkippedError: If the image is left out.
             InputError: If too many are.
         """
-        if problem := self.skipped.problem(self.ids[index]):
+        if choose is all_objects and (problem := self.skipped.problem(self.ids[index])):
             raise SkippedError(problem)
         try:
             return self.images.read(index, choose, with_image)
@@ -206,6 +208,10 @@ class ForgivingImages(ImageSet):
     def fingerprint(self, index: int) -> str:
         """See :meth:`ImageSet.fingerprint`."""
         return self._asked(index, self.images.fingerprint, f"unreadable: {self.ids[index]}")
+
+    def stored(self, index: int) -> bytes | None:
+        """See :meth:`ImageSet.stored`."""
+        return self._asked(index, self.images.stored, None)
 
     def group(self, index: int) -> str:
         """See :meth:`ImageSet.group`."""
@@ -237,6 +243,14 @@ class ForgivingImages(ImageSet):
         """See :meth:`ImageSet.shuffled`."""
         return self.images.shuffled(generator)
 
+    def as_clips(self) -> ClipSet | None:
+        """See :meth:`ImageSet.as_clips`; a frame that cannot be read ends the run."""
+        return self.images.as_clips()
+
+    def is_left_out(self, index: int) -> bool:
+        """Tell whether an image could not be read, in whichever process."""
+        return self.skipped.problem(self.ids[index]) is not None
+
     def readable(self) -> ImageSet:
         """Return the images without those that have been left out so far."""
         out = {one["id"] for one in self.skipped.all()}
@@ -251,8 +265,6 @@ class ForgivingImages(ImageSet):
         return True
 
     def _asked(self, index: int, ask: Callable[[int], T], otherwise: T) -> T:
-        if self.skipped.problem(self.ids[index]):
-            return otherwise
         try:
             return ask(index)
         except FileError as error:

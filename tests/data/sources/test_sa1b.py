@@ -1,12 +1,14 @@
 """SA-1B's tars and folders: every image is read alone, in any order, and what is broken is named with its tar."""
 
 import gzip
+import io
 import json
 import tarfile
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from sam_train.data.loading.dataset import TrainDataset
 from sam_train.data.loading.loader import ResumableLoader
@@ -159,6 +161,31 @@ def test_categories_crowds_and_polygons_are_read_too(tmp_path):
     assert sample.masks()[1].sum() == 6
 
 
+def test_boxes_and_points_of_annotations_are_given(tmp_path):
+    what = record()
+    what["annotations"][0]["point_coords"] = [[2.5, 1.5]]
+    del what["annotations"][1]["bbox"]
+    write_tar(tmp_path / "a.tar", [("x.jpg", photo(0)), ("x.json", json.dumps(what).encode())])
+    prompts = everything(tmp_path).read(0).prompts
+    assert prompts.points[0].tolist() == [[1, 1], [5, 4], [2.5, 1.5]]
+    assert prompts.labels.tolist() == [[2, 3, 1], [-1, -1, -1]]
+
+
+@pytest.mark.filterwarnings("ignore:.*those of val serve")
+def test_more_than_8_bits_become_8_by_the_common_rule(tmp_path):
+    for number, brightest in enumerate((1000, 4000)):
+        file = io.BytesIO()
+        Image.fromarray(np.linspace(0, brightest, 192).reshape(SIZE).astype(np.uint16)).save(file, "PNG")
+        members = [("x.png", file.getvalue()), ("x.json", json.dumps(record()).encode())]
+        write_tar(tmp_path / f"train-{number}.tar", members)
+    write_tar(tmp_path / "val-0.tar", members)
+    source = Sa1bSource(str(tmp_path), percentiles_of="set", percentiles=(0, 100))
+    settled = source.settled()
+    assert settled.window == ((0, 4000),)
+    images = settled.splits()["train"]
+    assert [int(images.read(index).image.max()) for index in (0, 1)] == [64, 255]
+
+
 def link(name, target, kind=tarfile.SYMTYPE):
     member = tarfile.TarInfo(name)
     member.type, member.linkname = kind, target
@@ -255,6 +282,15 @@ def test_a_damaged_tar_is_named_and_its_first_records_may_serve(tmp_path, damage
     begin_skipping(splits)
     assert [one["kind"] for one in skipped_of(splits).all()] == [expected.split(": ")[0]]
     assert_holds(splits["test"], 0, 0)
+
+
+def test_a_size_that_no_image_has_takes_no_memory(tmp_path):
+    side = 1_000_000
+    what = record(image={"height": side, "width": side})
+    what["annotations"][0]["segmentation"] = {"size": [side, side], "counts": [0, side * side]}
+    write_tar(tmp_path / "a.tar", [("x.jpg", photo(0)), ("x.json", json.dumps(what).encode())])
+    with pytest.raises(FileError, match="run lengths of another size"):
+        everything(tmp_path).read(0, with_image=False)
 
 
 def test_what_is_no_plain_tar_is_told(tmp_path):

@@ -13,7 +13,7 @@ from sam_train.data.cache.filling import fill
 from sam_train.data.loading.dataset import EvalDataset, TrainDataset
 from sam_train.data.loading.loader import BatchLoader, ResumableLoader
 from sam_train.data.loading.sampler import TrainBatches
-from sam_train.data.sources.base import DataSource
+from sam_train.data.sources.base import DataSource, all_objects
 from sam_train.data.sources.check import check_sources
 from sam_train.data.sources.coco.source import CocoSource
 from sam_train.data.sources.folder import FolderSource
@@ -120,6 +120,44 @@ def test_what_takes_a_records_place_is_a_function_of_seed_and_epoch(tmp_path, nu
     anew = splits_of(Source(train=Broken({2, 9})), tmp_path / "anew")["train"]
     assert tell(stream(anew, start=5, count=7)) == whole[5:]  # what was met before the stop is not known here
     assert tell(stream(images, start=5, count=7)) == whole[5:]
+
+
+class HalfBroken(Squares):
+    """Squares of which one object of some images cannot be read."""
+
+    def read(self, index, choose=all_objects, with_image=True):
+        sample = super().read(index, choose, with_image)
+        if index in (2, 3, 4, 5) and 1 in sample.value.tolist():
+            raise FileError(Problem("run lengths of another size", self.ids[index], "object 1 is torn", "draw it anew"))
+        return sample
+
+
+def half_stream(folder, num_workers=0, start=0, checked=False):
+    splits = splits_of(Source(train=HalfBroken(12)), folder)
+    if checked:
+        check_sources(splits)
+    dataset = TrainDataset(splits["train"], SAM, None, 1, 4, 0)
+    loader = ResumableLoader(dataset, TrainBatches(12, 2, 0, 0, 1), num_workers=num_workers)
+    loader.load_state_dict({"seen": start})
+    return tell(islice((batch for _ in range(9) for batch in loader), 36 - start))
+
+
+def test_an_object_that_cannot_be_read_costs_its_image_only_where_it_is_chosen(tmp_path):
+    whole = half_stream(tmp_path / "whole")
+    assert {"squares/2", "squares/5"} <= {name for ids, *_ in whole for name in ids}  # with their other objects
+    assert {one["id"] for one in named(tmp_path / "whole")} == {f"squares/{index}" for index in (2, 3, 4, 5)}
+    assert half_stream(tmp_path / "workers", num_workers=2) == whole
+    assert half_stream(tmp_path / "checked", checked=True) == whole
+    assert half_stream(tmp_path / "whole", start=11) == whole[11:]  # where all is known
+    assert half_stream(tmp_path / "anew", start=11) == whole[11:]
+
+
+def test_what_is_known_of_an_image_does_not_make_it_another(tmp_path):
+    images = splits_of(Source(train=HalfBroken(12)), tmp_path)["train"]
+    before = [(images.identity(index), images.fingerprint(index)) for index in range(12)]
+    with pytest.raises(SkippedError):
+        images.read(3)
+    assert [(images.identity(index), images.fingerprint(index)) for index in range(12)] == before
 
 
 def test_checked_data_train_as_unchecked_ones(tmp_path):

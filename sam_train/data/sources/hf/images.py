@@ -17,12 +17,14 @@ from torch import Tensor
 from sam_train.data.sources.base import Choose, ImageSet, all_objects
 from sam_train.data.sources.coco.outlines import OutlineError
 from sam_train.data.sources.coco.reading import pack_outlines
-from sam_train.data.sources.file_identity import file_identity
+from sam_train.data.sources.file_identity import file_content, file_identity
 from sam_train.data.sources.hf.columns import Columns
+from sam_train.data.sources.hf.parquet import OPEN_GROUPS, ParquetTable
 from sam_train.data.sources.image_files import PLAIN, named_with, read_image, stored_numbers
 from sam_train.data.sources.mask_files import Numbers, read_numbers
 from sam_train.data.sources.mask_pieces import count_numbers, number_pieces
 from sam_train.data.sources.tones import Tones
+from sam_train.data.sources.turns import mixed_by_turns
 from sam_train.errors import FileError, Problem
 from sam_train.label_planes import Packed, pack_masks
 from sam_train.structures import Sample
@@ -55,7 +57,7 @@ class HfImages(ImageSet):
     ids: Sequence[str]
     groups: Sequence[str]
     rows: Int[np.ndarray, "n"]
-    table: Dataset
+    table: Dataset | ParquetTable
     columns: Columns
     where: str
     roots: tuple[Path, ...]
@@ -98,9 +100,20 @@ class HfImages(ImageSet):
             group=self.group(index),
         )
 
+    def shuffled(self, generator: torch.Generator) -> Int[Tensor, "n"]:
+        """See :meth:`ImageSet.shuffled`: of parquet files that are read where they lie, a few row groups at a time."""
+        if not isinstance(self.table, ParquetTable):
+            return super().shuffled(generator)
+        return mixed_by_turns(torch.from_numpy(self.table.shards(self.rows)), OPEN_GROUPS, generator)
+
     def group(self, index: int) -> str:
         """See :meth:`ImageSet.group`."""
         return self.groups[index]
+
+    def stored(self, index: int) -> bytes:
+        """See :meth:`ImageSet.stored`."""
+        content, path = self._file(index, self._row(index)[self.columns.image], self.columns.image)
+        return file_content(path) if content is None else content
 
     def identity(self, index: int) -> str:
         """See :meth:`ImageSet.identity`: the content of the image's file."""

@@ -14,6 +14,7 @@ from sam_train.data.sources.base import ImageSet, Split
 from sam_train.data.sources.hf.columns import Columns, find_columns, item_of
 from sam_train.data.sources.hf.images import HfImages
 from sam_train.data.sources.hf.opening import open_dataset
+from sam_train.data.sources.hf.parquet import ParquetTable, open_parquet
 from sam_train.data.sources.packed_texts import PackedTexts
 from sam_train.data.sources.pixel_source import PixelSource
 from sam_train.data.sources.splits import SPLITS, assign_splits, complete_splits
@@ -43,6 +44,7 @@ class HfSource(PixelSource):
         root: A local folder or table; nothing outside it is read.
         hub: Name on the hub instead, as ``owner/name``.
         subset: Name of the data set's configuration.
+        streaming: Read local parquet files where they lie, without the copy that ``datasets`` makes of them.
         image_column: Of the images; None where one column plainly is.
         mask_column: Of the masks; None where one column plainly is.
         group_column: Of the patient, slide or video that must not be in two splits.
@@ -61,6 +63,7 @@ class HfSource(PixelSource):
     root: str | None = None
     hub: str | None = None
     subset: str | None = None
+    streaming: bool = False
     image_column: str | None = None
     mask_column: str | None = None
     group_column: str | None = None
@@ -90,7 +93,7 @@ class HfSource(PixelSource):
         if root is not None and not root.exists():
             raise InputError(f"data.root={root}: no such file or folder")
         where = str(root or self.hub)
-        tables = open_dataset(root, self.hub, self.subset)
+        tables = open_parquet(root, _NAMES) if self.streaming else open_dataset(root, self.hub, self.subset)
         images: dict[Split, HfImages] = {}
         for split, name in self._named(tables).items():
             images[split] = self._images(name, tables[name], where, root)
@@ -112,18 +115,19 @@ class HfSource(PixelSource):
             raise InputError(f"no training split; there are {', '.join(tables)}: say which with data.train=...")
         return found
 
-    def _images(self, name: str, table: Dataset, where: str, root: Path | None) -> HfImages:
+    def _images(self, name: str, table: Dataset | ParquetTable, where: str, root: Path | None) -> HfImages:
         from datasets import config
 
         columns = find_columns(table.features, self.image_column, self.mask_column, where)
         group = self.group_column
         if group is not None and group not in table.features:
             raise InputError(f"data.group_column={group}: no such column; there are {', '.join(table.features)}")
+        groups = (table.column(group) if isinstance(table, ParquetTable) else table[group]) if group else ()
         ids = PackedTexts(f"{name}/{row:06}" for row in range(len(table)))
         own = Path(config.HF_CACHE_HOME) if root is None else root if root.is_dir() else root.parent
         return HfImages(
             ids=ids,
-            groups=PackedTexts(map(str, table[group])) if group else ids,
+            groups=PackedTexts(map(str, groups)) if groups else ids,
             rows=np.arange(len(table)),
             table=_undecoded(table.select_columns([columns.image, columns.mask]), columns),
             columns=columns,
@@ -137,9 +141,12 @@ class HfSource(PixelSource):
         )
 
 
-def _undecoded(table: Dataset, columns: Columns) -> Dataset:
+def _undecoded(table: Dataset | ParquetTable, columns: Columns) -> Dataset | ParquetTable:
     """Return the table with images as bytes or paths."""
     import datasets
+
+    if isinstance(table, ParquetTable):
+        return table
 
     plain = datasets.Image(decode=False)
     table = table.cast_column(columns.image, plain)

@@ -32,6 +32,7 @@ class LabelMeSource(PixelSource):
         split_seed: Another seed gives another split by shares.
         group_pattern: Regular expression, searched in the file's path below ``root``, that names the patient, slide or
             video that must not be in two splits.
+        on_error: What happens where a record cannot be read: ``stop``, or ``skip`` it and name it in a file.
         check: Whether all files are read and checked before training.
     """
 
@@ -41,6 +42,7 @@ class LabelMeSource(PixelSource):
     split: Sequence[float] = (0.7, 0.15, 0.15)
     split_seed: int = 0
     group_pattern: str | None = None
+    on_error: str = "stop"
     check: bool = True
 
     def splits(self) -> dict[Split, ImageSet]:

@@ -8,14 +8,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from sam_train.data.sources.base import Choose, ImageSet, all_objects
 from sam_train.data.sources.coco.outlines import OutlineError, Outlines
 from sam_train.data.sources.coco.reading import pack_outlines, parse_json
-from sam_train.data.sources.image_files import read_image
+from sam_train.data.sources.file_identity import file_content
+from sam_train.data.sources.given import to_prompts
+from sam_train.data.sources.image_files import PLAIN, named_with, read_image, stored_numbers
+from sam_train.data.sources.prompt_files import GivenObject
 from sam_train.data.sources.sa1b.records import Records
+from sam_train.data.sources.tones import Tones
+from sam_train.data.sources.turns import mixed_by_turns
 from sam_train.errors import FileError, Problem
 from sam_train.label_planes import pack_masks
 from sam_train.structures import Sample
@@ -35,6 +40,7 @@ class Sa1bImages(ImageSet):
         rows: Per image, its record.
         groups: Per image, the name of its group; empty where each stands alone.
         loose_ends: Problems that belong to no image; returned with those of the first.
+        tones: How stored numbers become 8 bits.
     """
 
     ids: Sequence[str]
@@ -42,6 +48,7 @@ class Sa1bImages(ImageSet):
     rows: Int[np.ndarray, "n"]
     groups: Sequence[str] = ()
     loose_ends: Sequence[Problem] = ()
+    tones: Tones = PLAIN
 
     def read(self, index: int, choose: Choose = all_objects, with_image: bool = True) -> Sample:
         """See :meth:`ImageSet.read`; areas are those that JSON says.
@@ -67,6 +74,7 @@ class Sa1bImages(ImageSet):
             *packed,
             category=tuple(map(str, names)) if names and None not in names else None,
             crowd=crowd if crowd.any() else None,
+            prompts=to_prompts([_given(one) for one in kept]),
             group=self.group(index),
         )
 
@@ -76,7 +84,12 @@ class Sa1bImages(ImageSet):
 
     def fingerprint(self, index: int) -> str:
         """See :meth:`ImageSet.fingerprint`."""
-        return self.records.fingerprint(int(self.rows[index]))
+        return named_with(self.records.fingerprint(int(self.rows[index])), self.tones)
+
+    def stored(self, index: int) -> bytes:
+        """See :meth:`ImageSet.stored`."""
+        path, content = self.records.image(int(self.rows[index]))
+        return file_content(path) if content is None else content
 
     def identity(self, index: int) -> str:
         """See :meth:`ImageSet.identity`."""
@@ -88,11 +101,16 @@ class Sa1bImages(ImageSet):
 
     def shuffled(self, generator: torch.Generator) -> Int[Tensor, "n"]:
         """See :meth:`ImageSet.shuffled`: the images of a few tars mixed, then those of the next."""
-        shards = self.records.shard[self.rows]
-        number = int(shards.max()) + 1
-        turn = torch.randperm(number, generator=generator).numpy() // TARS_AT_ONCE
-        mixed = torch.randperm(len(self), generator=generator)
-        return mixed[torch.from_numpy(turn[shards])[mixed].argsort(stable=True)]
+        return mixed_by_turns(torch.from_numpy(self.records.shard[self.rows]), TARS_AT_ONCE, generator)
+
+    def places(self) -> Sequence[int]:
+        """See :class:`StoredNumbers`."""
+        return range(len(self.ids))
+
+    def numbers(self, index: int) -> list[Shaped[np.ndarray, "n"]]:
+        """See :class:`StoredNumbers`."""
+        path, content = self.records.image(int(self.rows[index]))
+        return stored_numbers(path, content, self.tones)
 
     def _annotations(self, index: int) -> tuple[Any, list[dict[str, Any]], tuple[int, int] | None]:
         """Return the name of a record's JSON, its annotations, and the height and width it says."""
@@ -105,13 +123,14 @@ class Sa1bImages(ImageSet):
             raise FileError(Problem("no SA-1B file", path, found, _EXPORT))
         image = content.get("image")
         height, width = (image.get(key) if isinstance(image, dict) else None for key in ("height", "width"))
-        if isinstance(height, int) and isinstance(width, int) and min(height, width) > 0:
+        # Of a size that no image has the image itself must say more, before masks of that size are made.
+        if isinstance(height, int) and isinstance(width, int) and min(height, width) > 0 and height * width < 1 << 31:
             return path, annotations, (height, width)
         return path, annotations, None
 
     def _image(self, index: int, said: tuple[int, int] | None) -> Tensor:
         path, content = self.records.image(int(self.rows[index]))
-        image = read_image(path, content)
+        image = read_image(path, content, self.tones)
         size = image.shape[1], image.shape[2]
         if said is not None and size != said:
             found = "{} x {}, but its JSON says {} x {} (height x width)".format(*size, *said)
@@ -132,3 +151,18 @@ def _shares(annotations: Sequence[dict[str, Any]], size: tuple[int, int]) -> Flo
     shares = [area / (size[0] * size[1]) if isinstance(area, (int, float)) else torch.nan for area in areas]
     pairs = zip(annotations, shares, strict=True)
     return torch.tensor([0.0 if one.get("iscrowd") else share for one, share in pairs], dtype=torch.float32)
+
+
+def _given(annotation: dict[str, Any]) -> GivenObject:
+    """Return the box of an annotation and the points that it was drawn from, as SA-1B says them."""
+    box, points = annotation.get("bbox"), annotation.get("point_coords")
+    pairs = points if isinstance(points, list) and all(_are_numbers(point, 2) for point in points) else []
+    corners = None
+    if isinstance(box, list) and _are_numbers(box, 4):
+        left, top, width, height = box
+        corners = (left, top, left + width, top + height)
+    return GivenObject(corners, tuple((float(x), float(y)) for x, y in pairs), (1,) * len(pairs))
+
+
+def _are_numbers(found: Any, number: int) -> bool:
+    return isinstance(found, list) and len(found) == number and all(type(one) in (int, float) for one in found)

@@ -10,9 +10,10 @@ from typing import get_args
 
 import numpy as np
 
-from sam_train.data.sources.base import DataSource, ImageSet, Split
+from sam_train.data.sources.base import ImageSet, Split
 from sam_train.data.sources.groups import match_groups
 from sam_train.data.sources.packed_texts import PackedTexts
+from sam_train.data.sources.pixel_source import PixelSource
 from sam_train.data.sources.sa1b.images import Sa1bImages
 from sam_train.data.sources.sa1b.records import FileRecords, Records, TarRecords
 from sam_train.data.sources.safe_walk import walk_files
@@ -28,11 +29,12 @@ _WORDS: dict[str, Split] = {
 
 
 @dataclass(frozen=True)
-class Sa1bSource(DataSource):
+class Sa1bSource(PixelSource):
     """Tars, or folders, of images and of a JSON file beside each that holds its masks.
 
     JSON is as in SA-1B: ``image`` with ``height`` and ``width``, and ``annotations``, each with a ``segmentation`` (run
-    lengths, compressed or not, or polygons), perhaps ``area``, ``category`` (its name) and ``iscrowd``.
+    lengths, compressed or not, or polygons), perhaps ``area``, ``category`` (its name), ``iscrowd``, ``bbox`` and
+    ``point_coords``.
 
     Attributes:
         root: A folder of tars, or of images and JSON; or one tar. Nothing outside it is read.
@@ -57,6 +59,7 @@ class Sa1bSource(DataSource):
         Raises:
             InputError: If settings and files do not fit each other.
         """
+        tones = self.tones()
         root = Path(str(self.root)).expanduser().absolute()
         records = _open(root)
         if records.problems and self.is_strict:
@@ -71,7 +74,7 @@ class Sa1bSource(DataSource):
             if len(rows := (assigned == number).nonzero()[0]):
                 loose_ends = () if splits else records.problems
                 of_rows = PackedTexts(groups[int(row)] for row in rows) if groups else ()
-                splits[split] = Sa1bImages(_Chosen(records.ids, rows), records, rows, of_rows, loose_ends)
+                splits[split] = Sa1bImages(_Chosen(records.ids, rows), records, rows, of_rows, loose_ends, tones)
         return complete_splits(splits, str(root))
 
     def _assigned(self, root: Path, records: Records, groups: Sequence[str]) -> np.ndarray:

@@ -69,6 +69,7 @@ LIMITS: Mapping[str, Mapping[str, Limit]] = {
         "devices": whole(1),
         "accelerator": one_of("auto", "cpu", "gpu", "cuda"),
         "min_score": SHARE,
+        "detector_threshold": SHARE,
         "image_size": either(whole(16), NOTHING),
     },
     "data": {"on_error": one_of("stop", "skip")},

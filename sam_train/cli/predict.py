@@ -21,6 +21,9 @@ _DECISIVE = (
     "everything",
     "boxes",
     "points",
+    "text",
+    "detector",
+    "detector_threshold",
     "formats",
     "min_score",
     "image_size",
@@ -32,7 +35,7 @@ _DECISIVE = (
 """Settings that change what is found in an image: a folder of masks has one value of each."""
 
 
-_WAYS = "boxes=..., points=... or everything=true"
+_WAYS = "boxes=..., points=..., text='a phrase.' or everything=true"
 
 
 def main() -> None:
@@ -92,18 +95,24 @@ def _wanted(config: DictConfig) -> Wanted:
     from sam_train.cli.build import plain
     from sam_train.data.sources.prompt_files import PromptFile
     from sam_train.errors import InputError
+    from sam_train.inference.text_detector import TextDetector
     from sam_train.runs.predict import Wanted
 
     values = plain(config)
-    given: list[Kind] = [kind for kind in ("boxes", "points") if values[kind] is not None]
-    if len(given) + config.everything > 1:
-        found = " and ".join([*given, *["everything"] * config.everything])
-        raise InputError(f"{found} given to look for: give one of {_WAYS}")
-    if not given and not config.everything:
-        _require_head(config.checkpoint)
+    given = [name for name in ("boxes", "points", "text") if values[name] is not None] + [
+        "everything"
+    ] * config.everything
+    if len(given) > 1:
+        raise InputError(f"{' and '.join(given)} given to look for: give one of {_WAYS}")
     if not given:
+        _require_head(config.checkpoint)
+    if not given or config.everything:
         return Wanted(everything=config.everything)
-    (kind,) = given
+    if given == ["text"]:
+        phrases = values["text"] if isinstance(values["text"], list) else [values["text"]]
+        named = [str(phrase) for phrase in phrases]
+        return Wanted(detector=TextDetector(config.detector, named, config.detector_threshold, config.device))
+    kind: Kind = "boxes" if given == ["boxes"] else "points"
     value = values[kind]
     if isinstance(value, list):
         return Wanted(same=_same(kind, value))

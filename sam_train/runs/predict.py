@@ -22,13 +22,16 @@ from sam_train.data.sources.image_files import PLAIN, read_image
 from sam_train.data.sources.prompt_files import GivenObject, PromptFile
 from sam_train.data.sources.safe_walk import walk_files
 from sam_train.data.sources.tones import Tones
+from sam_train.data.sources.volume.reading import NIFTI, require_libraries
 from sam_train.errors import InputError
 from sam_train.files import write_text
 from sam_train.inference import volumes
+from sam_train.inference.center_finder import OVERLAP
 from sam_train.inference.finder import Finder
 from sam_train.inference.georeference import read_georeference
 from sam_train.inference.instances import Instances
 from sam_train.inference.mask_files import coco_annotations, write_coco, write_geojson, write_labels, write_overlay
+from sam_train.inference.text_detector import TextDetector
 from sam_train.inference.volumes import View, Volume
 
 FORMATS = ("overlays", "labels", "polygons")
@@ -42,7 +45,7 @@ class Picture(NamedTuple):
         name: Unique; its path below the folder of images.
         source: What tells it from another image of this name.
         read: Returns its pixels.
-        path: Of its file, where it has one.
+        path: Of its file, where it has one; of a DICOM series its folder.
     """
 
     name: str
@@ -53,7 +56,7 @@ class Picture(NamedTuple):
     @property
     def is_volume(self) -> bool:
         """Whether it is a volume."""
-        return self.path is not None and self.name.lower().endswith(volumes.SUFFIXES)
+        return self.path is not None and (self.path.is_dir() or self.name.lower().endswith(volumes.SUFFIXES))
 
 
 @dataclass(frozen=True)
@@ -63,18 +66,22 @@ class Wanted:
     Attributes:
         prompts: A file of boxes or points.
         same: Prompts that are given for every image.
+        detector: Finds what phrases name, as boxes.
         everything: Whether all objects are looked for by a grid of clicks. Otherwise, and without prompts, those that
             the checkpoint's head has learned to find.
     """
 
     prompts: PromptFile | None = None
     same: Sequence[GivenObject] = ()
+    detector: TextDetector | None = None
     everything: bool = False
 
     def find(self, finder: Finder, name: str, pixels: UInt8[Tensor, "3 h w"]) -> Instances:
         """Return what is found in an image of this name."""
         if self.everything:
             return finder.everything(pixels)
+        if self.detector is not None:
+            return finder.prompted(pixels, self.detector.find(pixels)).distinct(OVERLAP)
         if self.prompts is None and not self.same:
             return finder.find(pixels)
         given = [*self.same, *(self.prompts.of(name) if self.prompts else ())]
@@ -96,7 +103,7 @@ class Outcome(NamedTuple):
 
 
 def list_pictures(images: Path, tones: Tones = PLAIN) -> list[Picture]:
-    """Return a file, or all images and volumes below a folder.
+    """Return a file, or all images and volumes below a folder; folders with DICOM files are volumes.
 
     Args:
         images: The file or folder.
@@ -112,9 +119,16 @@ def list_pictures(images: Path, tones: Tones = PLAIN) -> list[Picture]:
     names = [*walk_files(images)]
     kinds = (*SUFFIXES, *volumes.SUFFIXES)
     found = [_picture(images / name, name, tones) for name in names if name.lower().endswith(kinds)]
+    for folder in sorted({(images / name).parent for name in names if volumes.is_dicom_file(images / name)}):
+        found.append(
+            _picture(folder, images.name if folder == images else folder.relative_to(images).as_posix(), tones)
+        )
+    if any(picture.is_volume and not picture.name.lower().endswith(NIFTI) for picture in found):
+        require_libraries()
     if not found:
         others = f"{len(names)} other files, such as {names[0]}" if names else "nothing"
-        raise InputError(f"images={images}: no images in it but {others}; expected files of {', '.join(sorted(kinds))}")
+        expected = f"files of {', '.join(sorted(kinds))}, or DICOM"
+        raise InputError(f"images={images}: no images in it but {others}; expected {expected}")
     return found
 
 
@@ -259,7 +273,7 @@ def _write_volume(
             write_geojson(folder / "polygons" / stem / f"{index:04}.geojson", found, None)
     if "labels" in formats:
         dtype = np.int16 if number < 1 << 15 else np.int32
-        volume.write_labels(folder / "labels" / f"{stem}.nii.gz", np.stack(planes).astype(dtype))
+        volume.write_labels(folder / "labels" / f"{stem}{volume.label_suffix}", np.stack(planes).astype(dtype))
     return records
 
 

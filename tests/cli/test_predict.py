@@ -25,7 +25,7 @@ from sam_train.inference.volumes import View, Volume
 from sam_train.runs.fit import fit
 from sam_train.runs.opening import volume_view
 from sam_train.runs.settings import Evaluation, ModelChoice, Settings
-from tests.data.sources.volume_files import make_volumes
+from tests.data.sources.volume_files import make_volumes, write_series
 from tests.third_party.discs import Discs
 
 pytestmark = [
@@ -219,6 +219,40 @@ def test_labels_of_a_volume_lie_where_the_volume_lies(tmp_path, monkeypatch):
     shown = mask_utils.decode(annotation["segmentation"])  # the patient's right at the left, front at the top
     assert shown.any()
     assert ((found[..., 1] > 0) == shown[::-1, ::-1].T).all()
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".mha", ".nii.gz"])
+@pytest.mark.parametrize("axis", ["axial", "sagittal"])
+def test_label_volumes_have_the_voxels_place_and_format_of_their_source(tmp_path, suffix, axis):
+    import SimpleITK
+
+    voxels = np.random.default_rng(0).integers(0, 2, (4, 5, 6)).astype(np.int16)  # z, y, x
+    source = SimpleITK.GetImageFromArray(voxels * 500)
+    source.SetSpacing((0.5, 1.5, 2.0))
+    source.SetOrigin((7.0, -8.0, 9.0))
+    source.SetDirection((0.0, -1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, -1.0))  # lying on a side, upside down
+    SimpleITK.WriteImage(source, str(tmp_path / f"scan{suffix}"))
+    volume = Volume(tmp_path / f"scan{suffix}", View(axis, window=(0, 500)))
+    planes = np.stack([(pixels[0] > 127).numpy() for pixels in volume.slices()])
+    assert volume.label_suffix == suffix
+    volume.write_labels(tmp_path / f"labels{suffix}", planes.astype(np.int16))
+    written = SimpleITK.ReadImage(str(tmp_path / f"labels{suffix}"))
+    assert np.array_equal(SimpleITK.GetArrayFromImage(written), voxels)
+    for ask in ("GetSpacing", "GetOrigin", "GetDirection"):
+        assert getattr(written, ask)() == pytest.approx(getattr(source, ask)(), abs=1e-5)
+
+
+def test_labels_of_a_dicom_series_are_a_volume_where_its_slices_are(tmp_path, monkeypatch):
+    write_series(tmp_path / "patients" / "ann", places=(0.0, 2.0, 4.0), size=(40, 30))
+    output = tmp_path / "M"
+    run(monkeypatch, *NANO, f"images={tmp_path / 'patients'}", f"output={output}", "boxes=[[5,5,20,30]]")
+    labels = nibabel.load(output / "labels" / "ann.nii.gz")
+    assert labels.shape == (30, 40, 3)
+    assert np.allclose(labels.header.get_zooms(), (0.5, 1.5, 2.0))
+    corner = labels.affine @ [*(n - 1 for n in labels.shape[:2]), 0, 1]  # right and front, where DICOM counts from
+    assert np.allclose(corner[:3], (0, 0, 0))
+    names = {image["file_name"] for image in COCO(str(output / "instances.json")).imgs.values()}
+    assert names == {"ann/0", "ann/1", "ann/2"}
 
 
 def test_slices_of_a_volume_look_as_in_training(tmp_path):

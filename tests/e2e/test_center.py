@@ -136,3 +136,9 @@ def test_following_objects_and_finding_them_do_not_go_together(tmp_path, monkeyp
     with pytest.raises(SystemExit):
         run("train", monkeypatch, "task=video", "data=toy_video", "prompter=center", f"hydra.run.dir={tmp_path}")
     assert "leave it out with task=video" in capsys.readouterr().err
+
+
+def test_training_refuses_to_prompt_with_everything(tmp_path, monkeypatch, capsys):
+    with pytest.raises(SystemExit):
+        run("train", monkeypatch, "prompts=everything", f"hydra.run.dir={tmp_path}")
+    assert "prompts=everything: training wants prompts of objects" in capsys.readouterr().err

@@ -133,7 +133,7 @@ def test_a_folder_without_volumes_says_what_was_looked_for(tmp_path):
 def test_what_is_not_installed_is_named_before_anything_is_read(tmp_path, monkeypatch):
     find = reading.find_spec
     monkeypatch.setattr(reading, "find_spec", lambda name: None if name == "highdicom" else find(name))
-    with pytest.raises(InputError, match=r"data=volume needs highdicom: pip install 'sam-train\[volumes\]'"):
+    with pytest.raises(InputError, match=r"volumes need highdicom: pip install 'sam-train\[volumes\]'"):
         checked(make_volumes(tmp_path))
 
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sam_train.data.sources.volume.grid import Volume, lps_affine, to_ras
 from sam_train.errors import FileError, InputError, Problem
+
+if TYPE_CHECKING:
+    import SimpleITK
 
 NIFTI = (".nii", ".nii.gz")
 ITK = (".nrrd", ".nhdr", ".mha", ".mhd")
@@ -24,7 +28,7 @@ def require_libraries() -> None:
         InputError: If a library is not installed.
     """
     if missing := [name for name in _LIBRARIES if find_spec(name) is None]:
-        raise InputError(f"data=volume needs {', '.join(missing)}: pip install 'sam-train[volumes]'")
+        raise InputError(f"volumes need {', '.join(missing)}: pip install 'sam-train[volumes]'")
 
 
 def stem_of(name: str) -> str | None:
@@ -72,15 +76,20 @@ def _read_itk(path: Path) -> tuple[np.ndarray, np.ndarray]:
     reader.SetFileName(str(path))
     reader.ReadImageInformation()
     _refuse_huge(reader.GetSize(), path)
-    image = reader.Execute()
-    size = image.GetDimension()
+    size = reader.GetDimension()
     if size > 3:
         raise ValueError(f"{size} axes")
+    voxels = SimpleITK.GetArrayFromImage(reader.Execute())
+    return voxels.transpose(*range(size - 1, -1, -1), *range(size, voxels.ndim)), itk_affine(reader)
+
+
+def itk_affine(header: SimpleITK.ImageFileReader) -> np.ndarray:
+    """Return the affine from indices to mm, right, anterior and superior, of a file whose header was read."""
+    size = header.GetDimension()
     affine = np.eye(4)
-    affine[:size, :size] = np.reshape(image.GetDirection(), (size, size)) * image.GetSpacing()
-    affine[:size, 3] = image.GetOrigin()
-    voxels = SimpleITK.GetArrayFromImage(image)
-    return voxels.transpose(*range(size - 1, -1, -1), *range(size, voxels.ndim)), lps_affine(affine)
+    affine[:size, :size] = np.reshape(header.GetDirection(), (size, size)) * header.GetSpacing()
+    affine[:size, 3] = header.GetOrigin()
+    return lps_affine(affine)
 
 
 def _refuse_huge(shape: tuple[int, ...], path: Path) -> None:

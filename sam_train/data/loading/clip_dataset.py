@@ -166,7 +166,7 @@ class HeldOutClip:
         content = self.clips.clips[self.index]
         start = content.annotated[0]
         if content.middle is not None:
-            start = max(content.middle - self.num_frames // 2, 0)
+            start = min(max(content.middle - self.num_frames // 2, 0), len(content.frames) - self.num_frames)
         return range(start, min(start + self.num_frames, len(content.frames)))
 
     @property

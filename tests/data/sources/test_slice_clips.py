@@ -28,7 +28,8 @@ def test_frames_are_the_slices_from_the_first_to_the_last_with_a_label(tmp_path)
     assert clips.read_frame(2, 1).value.tolist() == []  # no label, and known to have none
     assert clips.read_frame(2, 3).category == ("2",)
     assert (clips.group_of(1), clips.spacing(0)) == ("p0", (3.0, 2.0, 1.0))
-    assert len(clips.read_frame(0, 0, with_masks=False).value) == 0
+    bare = clips.read_frame(0, 0, with_masks=False)
+    assert (len(bare.value), bare.category) == (0, ())
     slices = VolumeSource(str(tmp_path), split=(0, 0, 1)).splits()["test"]
     assert set(map(slices.identity, range(len(slices)))) < set(map(clips.identity, range(len(clips))))
 
@@ -37,6 +38,19 @@ def test_a_volume_is_followed_both_ways_and_a_part_of_it_is_around_its_middle(tm
     clips = clips_in(make_volumes(tmp_path, 1))
     assert [list(course) for course in HeldOutClips(clips)[0].courses] == [[2, 3], [2, 1, 0]]
     assert [list(course) for course in HeldOutClips(clips, max_frames=2)[0].courses] == [[2], [2, 1]]
+
+
+def test_all_slices_are_followed_where_most_labels_are_near_one_end(tmp_path):
+    root = make_volumes(tmp_path, 1)
+    sparse = np.zeros((*labels().shape[:2], 9), labels().dtype)
+    sparse[1:4, 1:4, [0, 5, 6, 7]] = 1
+    save_nifti(root / "imagesTr/q.nii.gz", voxels(9))
+    save_nifti(root / "labelsTr/q.nii.gz", sparse)
+    clips = clips_in(root)
+    (place,) = [place for place, clip in enumerate(clips.clips) if clip.name == "q"]
+    assert clips.clips[place].middle == 6
+    assert [list(course) for course in HeldOutClips(clips)[place].courses] == [[6, 7], [6, 5, 4, 3, 2, 1, 0]]
+    assert list(HeldOutClips(clips, max_frames=4)[place].frames) == [4, 5, 6, 7]
 
 
 def test_scans_of_npz_files_are_clips_too(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 import torch
 
@@ -42,6 +43,7 @@ class ClipSet(ImageSet):
 
     def __init__(self, clips: Sequence[Clip]) -> None:
         self.clips = tuple(clips)
+        self._starts = (0, *accumulate(len(clip.annotated) for clip in clips))
         self._places = tuple((number, frame) for number, clip in enumerate(clips) for frame in clip.annotated)
         self.ids = tuple(f"{clips[number].name}/{clips[number].frames[frame]}" for number, frame in self._places)
 
@@ -133,10 +135,10 @@ class ClipSubset(ClipSet):
 
     def _index(self, index: int) -> int:
         clip, frame = self.place(index)
-        return self.whole._places.index((self.indices[clip], frame))
+        whole = self.indices[clip]
+        return self.whole._starts[whole] + self.whole.clips[whole].annotated.index(frame)
 
 
 def without_objects(sample: Sample) -> Sample:
     """Return the frame alone."""
-    nothing = torch.zeros(0, dtype=torch.long)
-    return replace(sample, labels=sample.labels[:1] * 0, plane=nothing, value=nothing)
+    return replace(sample.keep(torch.zeros(0, dtype=torch.long)), labels=sample.labels[:1] * 0)

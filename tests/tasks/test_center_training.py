@@ -5,10 +5,13 @@ import torch
 
 from sam_train.data.loading.augmentation import Augmentation
 from sam_train.data.loading.dataset import TrainDataset
+from sam_train.data.sources.several import SeveralImages
+from sam_train.errors import InputError
 from sam_train.losses.center_loss import CenterTerms
 from sam_train.models import build_model
 from sam_train.tasks.center_training import CenterTraining
 from tests.data.samples import Squares
+from tests.runs.test_evaluate_everything import NamedDiscs
 from tests.tasks.runs import SIZE, head_weights, make_data, make_task, make_trainer, weights
 
 pytestmark = [
@@ -70,3 +73,22 @@ def test_boxes_are_of_all_objects_and_fit_the_masks_that_train():
                 around = [mask.nonzero() for mask in batch.masks]
                 found = [[*at.amin(0).flip(0).tolist(), *(at.amax(0).flip(0) + 1).tolist()] for at in around]
                 assert all(box in boxes for box in found)
+
+
+class CalledOtherwise(NamedDiscs):
+    def read(self, *arguments, **options):
+        sample = super().read(*arguments, **options)
+        sample.category = tuple(name.upper() for name in sample.category)
+        return sample
+
+
+@pytest.mark.parametrize(("others", "found"), [(Squares(3), "has no name"), (CalledOtherwise(3), "is called A")])
+def test_objects_of_no_known_name_beside_named_ones_are_refused(others, found):
+    named = NamedDiscs(3)
+    named.categories = ("a", "b", "c")
+    images = SeveralImages({"named": named, "others": others}, {})
+    preprocessing = build_model("sam_nano", SIZE).preprocessing
+    dataset = TrainDataset(images, preprocessing, None, 4, 1, 0, with_boxes=True)
+    assert dataset[0, 0].everything.category.tolist() == [0, 1]
+    with pytest.raises(InputError, match=rf"an object of others/.+ {found}, which is none .*\(a, b, c\)"):
+        dataset[0, 4]

@@ -66,7 +66,7 @@ def _data(config: DictConfig, tuned: Run) -> DataSource:
 
     named = config.get("data")
     if named and "parts" in named:
-        return data_source(named)
+        return as_in_training(data_source(named), config.checkpoint)
     is_own = named and f"data={HydraConfig.get().runtime.choices['data']}" not in choices()
     if named and (is_own or named._target_ != tuned.record["config"]["data"]["_target_"]):
         return as_in_training(data_source(named), config.checkpoint)

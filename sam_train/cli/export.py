@@ -27,6 +27,7 @@ def export(config: DictConfig) -> None:
     from sam_train.export.onnx import export_onnx
     from sam_train.models.presets import PRESETS
     from sam_train.models.sam.sam import Sam
+    from sam_train.runs.opening import shown_alike
     from sam_train.runs.run import Run
     from sam_train.tuning.lora import merged, merged_state_dict
 
@@ -41,7 +42,7 @@ def export(config: DictConfig) -> None:
         save_adapters(tuned, config.path)
     else:
         save_checkpoint(tuned, config.path, config.format, merged_state_dict(tuned))
-    rule = write_tones(Path(config.path), run.record["config"]["data"])
+    rule = write_tones(Path(config.path), shown_alike(run.record["config"]["data"]))
     console = Console(soft_wrap=True, highlight=False)
     path = Path(config.path).absolute()
     name = "SamModel" if isinstance(tuned, Sam) else "Sam2Model"

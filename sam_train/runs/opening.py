@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from sam_train.checkpoints import load_checkpoint
 from sam_train.checkpoints.reading import SHIPPED, read_checkpoint
 from sam_train.checkpoints.report import find_preset
-from sam_train.checkpoints.tones_file import read_tones
+from sam_train.checkpoints.tones_file import KEYS, read_tones
 from sam_train.data.sources.base import DataSource
 from sam_train.data.sources.pixel_source import PixelSource
+from sam_train.data.sources.several import SeveralSources
 from sam_train.data.sources.tones import PERCENTILES, WINDOWS, Tones, known_tones, tones_of, window_of
 from sam_train.data.sources.volume.cases import read_description
 from sam_train.data.sources.volume.source import VolumeSource
@@ -87,7 +90,7 @@ def image_tones(checkpoint: str | Path, window: str | Sequence[float] | None = N
     """
     path = Path(checkpoint).expanduser()
     if _is_run(path):
-        data = Run.load(path).record["config"]["data"]
+        data = shown_alike(Run.load(path).record["config"]["data"])
         tones = Tones() if data.get("_target_") == _VOLUMES else known_tones(data)
     else:
         tones = known_tones(read_tones(path))
@@ -97,14 +100,18 @@ def image_tones(checkpoint: str | Path, window: str | Sequence[float] | None = N
 def as_in_training(source: DataSource, checkpoint: str | Path) -> DataSource:
     """Return a source of images that are shown as in a run's training, where its settings do not say how.
 
+    Percentiles of a set that its settings ask for are those of its own training images.
+
     Args:
         source: Of images; one whose images are always of 8 bits is returned as it is.
         checkpoint: See :func:`open_model`.
     """
+    if isinstance(source, SeveralSources):
+        return replace(source, parts={name: as_in_training(part, checkpoint) for name, part in source.parts.items()})
     tones = image_tones(checkpoint)
     is_open = isinstance(source, PixelSource) and not isinstance(source, VolumeSource) and source.tones() == Tones()
     if not is_open or tones == Tones():
-        return source
+        return source.settled()
     assert isinstance(source, PixelSource)
     return replace(source, channels=tones.channels, window=tones.windows or None, percentiles=tones.percentiles)
 
@@ -148,18 +155,35 @@ def volume_view(checkpoint: str | Path, window: str | Sequence[float] | None = N
     path = Path(checkpoint).expanduser()
     chosen = None if window is None else window_of(window)
     data = Run.load(path).record["config"]["data"] if _is_run(path) else {}
+    roots = [Path(part["root"]) for part in data.get("parts", {"": data}).values() if "root" in part]
+    data = shown_alike(data)
     if data.get("_target_") != _VOLUMES:
         return View(window=chosen)
-    if len(data["channels"]) == 3:
+    if len(data.get("channels") or ()) == 3:
         raise InputError(
             f"checkpoint={checkpoint}: trained on the channels {data['channels']} of volumes; give slices as RGB images"
         )
     tones = known_tones(data)
     chosen = chosen or tones.window(0)
-    root = Path(data["root"])
-    if chosen is None and root.is_dir() and read_description(root).is_ct:
+    if chosen is None and all(root.is_dir() and read_description(root).is_ct for root in roots):
         chosen = WINDOWS["soft_tissue"]
-    return View(data["axis"], chosen, tones.percentiles or PERCENTILES, data["neighbors"])
+    ends = tones.percentiles or PERCENTILES
+    return View(data.get("axis", "axial"), chosen, ends, data.get("neighbors", False))
+
+
+def shown_alike(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the settings of a run's data; of several sources those that all have in common.
+
+    It warns where sources say in different ways how they are shown: then nothing is known of new images.
+    """
+    first, *others = data.get("parts", {"": data}).values()
+    common = {name: value for name, value in first.items() if all(part.get(name) == value for part in others)}
+    differing = [key for key in KEYS if any((part.get(key) or None) != (first.get(key) or None) for part in others)]
+    if not differing:
+        return {**{key: first.get(key) for key in KEYS}, **common}
+    text = f"sources of the training data differ in data.{' and data.'.join(differing)}"
+    warnings.warn(f"{text}; new images are shown as if none had said any of {', '.join(KEYS)}", stacklevel=2)
+    return {name: value for name, value in common.items() if name not in KEYS}
 
 
 def _is_run(path: Path) -> bool:

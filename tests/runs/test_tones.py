@@ -10,10 +10,12 @@ import torch
 from sam_train.data.loading.datamodule import Loading
 from sam_train.data.sources.folder import FolderSource
 from sam_train.data.sources.image_files import read_image
+from sam_train.data.sources.several import SeveralSources
+from sam_train.data.sources.tones import Tones, known_tones
 from sam_train.inference.images import read_pixels
 from sam_train.runs.evaluate import evaluate
 from sam_train.runs.fit import fit
-from sam_train.runs.opening import as_in_training, image_tones, open_predictor
+from sam_train.runs.opening import as_in_training, image_tones, open_predictor, shown_alike
 from sam_train.runs.predict import list_pictures
 from sam_train.runs.run import Run
 from sam_train.runs.settings import Evaluation, ModelChoice, Settings
@@ -93,3 +95,17 @@ def test_a_run_is_resumed_evaluated_and_exported_with_the_same_numbers(root, tra
         assert tones == image_tones(trained.folder)
         assert [list(one) for one in tones.windows] == [list(one) for one in window]
     assert image_tones(trained.folder, "lung") == replace(tones, windows=((-1350, 150),))
+
+
+def test_a_run_on_several_sources_shows_new_images_as_all_of_them(root, trained):
+    """Where the sources differ nothing is known of new images, which is said."""
+    data = trained.record["config"]["data"]
+    alike = {"_target_": "mixture", "parts": {"a": data, "b": data | {"root": "elsewhere"}}}
+    assert known_tones(shown_alike(alike)) == image_tones(trained.folder)
+    with pytest.warns(UserWarning, match=r"training data differ in data\.window; new images"):
+        assert known_tones(shown_alike({"parts": {"a": data, "b": data | {"window": None}}})) == Tones()
+    part = FolderSource(str(root), split=(0, 0, 1))
+    mixed = as_in_training(SeveralSources({"one": part}), trained.folder)
+    assert mixed == SeveralSources({"one": as_in_training(part, trained.folder)}) != SeveralSources({"one": part})
+    own = FolderSource(str(root), channels=[1], percentiles_of="set")
+    assert as_in_training(own, trained.folder) == own.settled() != own

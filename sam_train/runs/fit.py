@@ -35,7 +35,7 @@ from sam_train.runs.record import VERSION, describe, versions
 from sam_train.runs.resume import require_same, require_same_base, require_same_images
 from sam_train.runs.run import Run, base_model, fingerprint, read_record, trains_memory, tuned_model
 from sam_train.runs.settings import Settings
-from sam_train.runs.tasks import clip_data, known_metrics, make_task
+from sam_train.runs.tasks import clip_data, known_metrics, make_task, require_whole_clips
 from sam_train.runs.trainer import make_trainer, starts_processes
 from sam_train.tasks.averaging import MovingAverage
 from sam_train.tasks.callbacks import BestCheckpoint, LastValidation, RunProgress
@@ -168,7 +168,9 @@ def make_data(
     if settings.task is None:
         with_boxes = settings.prompter is not None
         return SegmentationData(splits, preprocessing, settings.loader, settings.seed, with_boxes)
-    return clip_data(splits, preprocessing, settings.loader, settings.seed, settings.task)
+    data = clip_data(splits, preprocessing, settings.loader, settings.seed, settings.task)
+    require_whole_clips(data.splits)
+    return data
 
 
 def require_splits(splits: Mapping[Split, ImageSet], needed: set[Split]) -> None:

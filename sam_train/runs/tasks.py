@@ -7,6 +7,7 @@ from typing import Any
 
 from sam_train.data.loading.datamodule import ClipData, Loading
 from sam_train.data.sources.base import DataSource, ImageSet, Split
+from sam_train.data.sources.video.clips import Clip
 from sam_train.errors import InputError
 from sam_train.metrics import METRICS
 from sam_train.metrics.base import Metric
@@ -73,3 +74,24 @@ def clip_data(
     """
     choice = task.choice(loading.max_objects or DataSource.default_objects)
     return ClipData(splits, preprocessing, loading, seed, choice, task.max_val_clips, task.max_val_frames)
+
+
+def require_whole_clips(splits: Mapping[Split, ImageSet]) -> None:
+    """Refuse clips of which a part is to train and a part is not: what lies between would be in both.
+
+    Raises:
+        InputError: If there is one.
+    """
+    train = {clip.name for clip in _clips(splits["train"])}
+    for split, images in splits.items():
+        if split != "train" and (both := sorted(train & {clip.name for clip in _clips(images)})):
+            raise InputError(
+                f"task=video: slices of {both[0]} are in train and in {split}, since it is of the only patient, and "
+                "objects are followed through whole volumes; give volumes of other patients, or train on slices "
+                "without task=video"
+            )
+
+
+def _clips(images: ImageSet) -> Sequence[Clip]:
+    clips = images.as_clips()
+    return () if clips is None else clips.clips

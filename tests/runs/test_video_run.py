@@ -147,6 +147,13 @@ def test_what_does_not_go_with_clips_is_refused(changes, message, tmp_path):
         fit(replace(SETTINGS, **changes), tmp_path)
 
 
+@pytest.mark.filterwarnings("ignore:p0_0 is the only patient")
+def test_slices_of_one_volume_do_not_train_and_validate_what_is_followed_through_all_of_it(tmp_path):
+    data = VolumeSource(str(make_volumes(tmp_path / "data", 1)), split=(0.5, 0.25, 0.25), check=False)
+    with pytest.raises(InputError, match="task=video: slices of p0_0 are in train and in val"):
+        fit(replace(SETTINGS, data=data), tmp_path / "run")
+
+
 @pytest.mark.parametrize(
     ("settings", "message"), [({"num_frames": 0}, "num_frames=0"), ({"mask": 0, "point": 0, "box": 0}, "give one of")]
 )

@@ -14,6 +14,8 @@ from sam_train.inference.found_masks import FoundMasks
 from sam_train.inference.run_lengths import RunLengths
 from sam_train.metrics.rle import overlaps
 
+_COMPARED_AT_ONCE = 256  # masks: large images have tens of thousands, and each with each would fill the memory
+
 
 @dataclass(frozen=True)
 class Instances:
@@ -75,12 +77,17 @@ class Instances:
 
         What they are called does not count: an object has one name.
         """
-        order = self.scores.argsort(descending=True, stable=True).tolist()
-        ious = overlaps(self.masks.rles())
+        order, rles = self.scores.argsort(descending=True, stable=True).tolist(), [*self.masks.rles()]
         kept: list[int] = []
-        for index in order:
-            if not kept or ious[index, kept].max() <= threshold:
-                kept.append(index)
+        for start in range(0, len(order), _COMPARED_AT_ONCE):
+            some = order[start : start + _COMPARED_AT_ONCE]
+            of_some = [rles[index] for index in some]
+            before = overlaps(of_some, [rles[index] for index in kept]).max(axis=1, initial=0)
+            among, new = overlaps(of_some, of_some), list[int]()
+            for row in range(len(some)):
+                if max(before[row], among[row, new].max(initial=0)) <= threshold:
+                    new.append(row)
+            kept += [some[row] for row in new]
         return self.select(torch.tensor(kept, dtype=torch.long))
 
     def label_image(self) -> Int[np.ndarray, "h w"]:

@@ -40,9 +40,9 @@ def stitch(found: Sequence[tuple[Crop, Instances]], size: tuple[int, int], thres
     """Return the objects of an image from those of its tiles.
 
     Masks of two tiles are of one object if they are called the same and their IoU where the tiles overlap is above the
-    threshold. Of an object's
-    masks the best that no tile has cut off is kept or, if all are cut off, they are put together. A mask that is cut
-    off and has no counterpart beyond is dropped, as crops' masks are in automatic mask generation.
+    threshold. Of an object's masks the best that no tile has cut off is kept or, if all are cut off, they are put
+    together. A mask that is cut off and has no counterpart beyond is dropped, as crops' masks are in automatic mask
+    generation.
 
     Args:
         found: Each tile and its masks, in the frame of the tile.

@@ -73,9 +73,12 @@ def compress(lengths: list[int], size: tuple[int, int]) -> Rle:
     return Rle(size=[*size], counts=mask_utils.frPyObjects(runs, *size)["counts"].decode())
 
 
-def overlaps(rles: Sequence[Rle]) -> Float[np.ndarray, "n n"]:
-    """Return the IoU of each mask with each."""
+def overlaps(rles: Sequence[Rle], others: Sequence[Rle]) -> Float[np.ndarray, "n m"]:
+    """Return the IoU of each mask with each of the others."""
     from pycocotools import mask as mask_utils
 
-    runs: Any = [*rles]
-    return np.asarray(mask_utils.iou(runs, runs, [0] * len(runs))).reshape(len(runs), len(runs))
+    if not rles or not others:
+        return np.zeros((len(rles), len(others)))
+    columns: Any = [*others]
+    rows: Any = [*rles]
+    return np.asarray(mask_utils.iou(rows, columns, [0] * len(columns))).reshape(len(rows), len(columns))

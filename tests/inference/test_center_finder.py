@@ -61,6 +61,17 @@ def test_of_two_masks_alike_the_better_one_stays_whatever_they_are_called():
     assert len(Instances.cat([], (5, 5)).distinct(0.5)) == 0
 
 
+def test_masks_alike_are_found_among_more_than_are_compared_at_once():
+    number = 1200
+    place = np.random.default_rng(0).permutation(number) // 2  # each twice
+    starts = place * 8
+    runs = RunLengths(np.stack([starts, starts + 5], axis=1).ravel(), np.full(number, 2), (80, 80))
+    found = Instances(runs, torch.zeros(number, 4, dtype=torch.long), torch.rand(number), (None,) * number)
+    kept = found.distinct(0.9)
+    best = [max(found.scores[place == one].tolist()) for one in range(number // 2)]
+    assert kept.scores.tolist() == sorted(best, reverse=True)
+
+
 class NamedDiscs(DiscImages):
     categories = NAMES
 

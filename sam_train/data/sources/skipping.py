@@ -244,8 +244,13 @@ class ForgivingImages(ImageSet):
         return self.images.shuffled(generator)
 
     def as_clips(self) -> ClipSet | None:
-        """See :meth:`ImageSet.as_clips`; a frame that cannot be read ends the run."""
-        return self.images.as_clips()
+        """See :meth:`ImageSet.as_clips`; names what is in none, and a frame that cannot be read ends the run."""
+        clips = self.images.as_clips()
+        frames = None if clips is None else set(clips.ids)
+        for index, name in enumerate(self.ids):
+            if frames is not None and name not in frames:
+                self._can_read(index)
+        return clips
 
     def is_left_out(self, index: int) -> bool:
         """Tell whether an image could not be read, in whichever process."""

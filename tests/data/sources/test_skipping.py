@@ -238,3 +238,17 @@ def test_what_is_wrong_with_all_of_it_still_stops(tmp_path, kind):
         splits_of(kind(str(tmp_path / "none"), on_error="skip"), tmp_path)
     with pytest.raises(InputError, match=r"data.on_error=leave: expected one of stop, skip"):
         splits_of(kind(str(tmp_path / "none"), on_error="leave"), tmp_path)
+
+
+def test_a_volume_whose_labels_cannot_be_read_is_no_clip_and_is_named(tmp_path):
+    make_volumes(tmp_path / "data", 3)
+    (tmp_path / "data/labelsTr/p0_1.nii.gz").write_bytes(b"torn")
+    source = VolumeSource(str(tmp_path / "data"), split=(0, 0, 1), on_error="skip", check=False)
+    clips = splits_of(source, tmp_path)["test"].as_clips()
+    assert [clip.name for clip in clips.clips] == ["p0_0", "p1_2"]
+    assert [clips.read_frame(clip, 0).id for clip in (0, 1)] == ["p0_0/axial_0002", "p1_2/axial_0002"]
+    assert [one["id"] for one in named(tmp_path)] == ["p0_1/axial_0000"]
+    for path in (tmp_path / "data/labelsTr").iterdir():
+        path.write_bytes(b"torn")
+    with pytest.raises(FileError, match="unreadable volume"):
+        splits_of(source, tmp_path / "other")["test"].as_clips()

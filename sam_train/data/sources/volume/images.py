@@ -103,7 +103,10 @@ class VolumeImages(ImageSet):
     def as_clips(self) -> SliceClips:
         """See :meth:`ImageSet.as_clips`; slices without labels between those that have some are frames, too.
 
+        Volumes that cannot be used are left out.
+
         Raises:
+            FileError: If no volume can be used.
             InputError: If objects are pieces of slices, of which nothing says which are one object.
         """
         if self.by_component:
@@ -111,7 +114,10 @@ class VolumeImages(ImageSet):
                 "data.objects=components: nothing says which pieces of several slices are one object, which "
                 "task=video needs; use data.objects=labels"
             )
-        cases = np.unique(self.case)
+        every = np.unique(self.case)
+        cases = np.array([case for case in every if case not in self.faults], every.dtype)
+        if not len(cases):
+            self._require(int(every[0]))
         labeled = [np.sort(self.place[self.case == case]) for case in cases]
         places = [np.arange(some[0], some[-1] + 1) for some in labeled]
         names = [self.volumes.cases[case].id for case in cases]

@@ -13,6 +13,7 @@ from rich.progress import Progress
 from rich.table import Table
 from torch import Tensor
 
+from sam_train.data.loading.boxes import UNNAMED
 from sam_train.data.sources.base import DataSource, ImageSet, Split
 from sam_train.data.sources.skipping import ForgivingImages, SkippedError
 from sam_train.evaluation.everything_page import write_everything_page
@@ -105,7 +106,8 @@ def _ways(run: Run, grid: Everything | None) -> dict[str, Way]:
 def way_of(finder: Finder) -> Way:
     """Return the way that a finder finds objects without a prompt: by its head, or else by the grid of clicks."""
     find = finder.everything if finder.center is None else finder.find
-    return Way(find, lambda: finder.predictor.num_decoded, finder.center is not None)
+    has_names = finder.center is not None and finder.center.categories != (UNNAMED,)
+    return Way(find, lambda: finder.predictor.num_decoded, has_names)
 
 
 def score_everything(

@@ -3,10 +3,15 @@
 import pytest
 import torch
 
+from sam_train.inference.center_finder import CenterFinder
+from sam_train.inference.finder import Finder
 from sam_train.inference.instances import Instances
 from sam_train.inference.mask_filters import mask_boxes
+from sam_train.inference.predictor import Predictor
 from sam_train.inference.run_lengths import RunLengths
-from sam_train.runs.evaluate_everything import Way, score_everything
+from sam_train.models import build_model
+from sam_train.runs.evaluate_everything import Way, score_everything, way_of
+from sam_train.tasks.center_training import new_head
 from tests.third_party.discs import DiscImages, Discs
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools
@@ -57,3 +62,11 @@ def test_masks_that_are_called_something_else_count_by_name_alone():
     assert scores["named"]["AP"] == scores["nameless"]["AP"] == pytest.approx(1)
     assert 0 < scores["named"]["AP by name"] < 0.6
     assert "AP by name" not in scores["nameless"]
+
+
+def test_a_head_that_was_trained_without_names_is_not_scored_by_name():
+    model = build_model("sam_nano", 64)
+    predictor = Predictor(model)
+    for names, has_names in ((("object",), False), (("a", "b"), True)):
+        center = CenterFinder(predictor, new_head(model, names, 0), names)
+        assert way_of(Finder(predictor, center=center)).has_names is has_names

@@ -26,12 +26,15 @@ def assert_same(first, second):
     assert [name for name in first if not torch.equal(first[name], second[name])] == []
 
 
-@pytest.mark.parametrize("mode", ["full", "frozen"])
-def test_a_model_learns_the_same_to_the_last_bit_beside_a_head(tmp_path, mode):
+@pytest.mark.parametrize(
+    ("mode", "clip", "by"), [("full", 0.01, "norm"), ("frozen", 0.01, "norm"), ("frozen", 1e-6, "value")]
+)
+def test_a_model_learns_the_same_to_the_last_bit_beside_a_head(tmp_path, mode, clip, by):
     alone, beside = make_task(mode), make_task(mode, prompter=CenterTraining())
     untrained = head_weights(beside)
     for task, with_boxes in ((alone, False), (beside, True)):
-        trainer = make_trainer(tmp_path / str(with_boxes), max_steps=3, gradient_clip_val=0.01)
+        options = {"gradient_clip_val": clip, "gradient_clip_algorithm": by}
+        trainer = make_trainer(tmp_path / str(with_boxes), max_steps=3, **options)
         trainer.fit(task, make_data(2, with_boxes=with_boxes))
     assert_same(weights(alone), weights(beside))
     assert max((head_weights(beside)[name] - untrained[name]).abs().max().item() for name in untrained) > 1e-4

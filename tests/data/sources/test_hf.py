@@ -90,6 +90,14 @@ def test_every_kind_of_mask_gives_the_same_objects(tmp_path, kind):
     assert images.read(0, with_image=False).image.shape == (0, *SIZE)
 
 
+def test_a_category_without_a_name_is_its_number(tmp_path):
+    cell, feature = KINDS["objects"]
+    content = {"image": [picture(seed) for seed in range(3)], "mask": [cell | {"category": [-1, 1]}] * 3}
+    Dataset.from_dict(content, features=Features({"image": Image(), "mask": feature})).save_to_disk(tmp_path / "set")
+    images = HfSource(str(tmp_path / "set"), **EVERYTHING).splits()["test"]
+    assert images.read(0).category == ("-1", "stem")
+
+
 def parquet_of_splits(root):
     for split in ("train", "validation", "test"):
         (root / "data").mkdir(parents=True, exist_ok=True)

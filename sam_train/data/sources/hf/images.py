@@ -202,7 +202,8 @@ class HfImages(ImageSet):
 
         key = next((key for key in _CATEGORIES if records and key in records[0]), None)
         numbers = [one[key] for one in records] if key else []
-        names = [self.names[one] if self.names and isinstance(one, int) else str(one) for one in numbers]
+        known = dict(enumerate(self.names))
+        names = [known.get(one, str(one)) for one in numbers]  # -1 is "no label", not the last one
         shares = torch.tensor([0.0 if one.get("iscrowd") else torch.nan for one in records])
         return _Found(names, shares, mask)
 

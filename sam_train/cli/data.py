@@ -107,9 +107,10 @@ def convert(config: DictConfig) -> None:
         raise InputError(f"format={config.format}: expected one of {', '.join(FORMATS)}")
     folder = Path(str(config.output)).expanduser().absolute()
     source = _source(config)
-    root = config.data.get("root")
-    if isinstance(root, str) and folder.is_relative_to(Path(root).expanduser().absolute()):
-        raise InputError(f"output={folder}: lies in data.root={root}, where it would be read as data; name another")
+    for one in (config.data, *config.data.get("parts", {}).values()):
+        root = one.get("root")
+        if isinstance(root, str) and folder.is_relative_to(Path(root).expanduser().absolute()):
+            raise InputError(f"output={folder}: lies in data.root={root}, where it would be read as data; name another")
 
     from sam_train.cli.build import plain
     from sam_train.curation import convert as conversion

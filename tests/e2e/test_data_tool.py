@@ -124,4 +124,8 @@ def test_an_output_in_the_data_is_refused(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         run("data", monkeypatch, "convert", f"data.root={tmp_path}", "format=coco", f"output={tmp_path}/new")
     assert "lies in data.root=" in capsys.readouterr().err
+    part = ["data=mixture", "data.parts.a.kind=folder", f"data.parts.a.root={tmp_path}"]
+    with pytest.raises(SystemExit):
+        run("data", monkeypatch, "convert", *part, "format=coco", f"output={tmp_path}/new")
+    assert "lies in data.root=" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()

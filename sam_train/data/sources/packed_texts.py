@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import overload
 
 import numpy as np
 
 
-class PackedTexts(Sequence[str]):
-    """Texts, made on access."""
+class MadeTexts(Sequence[str]):
+    """Texts that are made on access."""
+
+    @abstractmethod
+    def made(self, position: int) -> str:
+        """Return one, counted from 0."""
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            return [self.made(position) for position in range(*index.indices(len(self)))]
+        return self.made(range(len(self))[index])
+
+
+class PackedTexts(MadeTexts):
+    """Texts in two arrays."""
 
     def __init__(self, texts: Iterable[str]) -> None:
         parts = [text.encode("utf-8", "surrogatepass") for text in texts]
@@ -33,13 +51,7 @@ class PackedTexts(Sequence[str]):
     def __len__(self) -> int:
         return len(self.ends) - 1
 
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[str]: ...
-    def __getitem__(self, index: int | slice) -> str | list[str]:
-        if isinstance(index, slice):
-            return [self[position] for position in range(*index.indices(len(self)))]
-        position = range(len(self))[index]
+    def made(self, position: int) -> str:
+        """See :meth:`MadeTexts.made`."""
         start, end = self.ends[position : position + 2]
         return self.content[start:end].tobytes().decode("utf-8", "surrogatepass")

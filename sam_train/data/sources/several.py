@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import warnings
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import accumulate
-from typing import overload
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from sam_train.data.sources.base import Choose, DataSource, ImageSet, Split, VolumeSlice, all_objects
+from sam_train.data.sources.packed_texts import MadeTexts
 from sam_train.data.sources.splits import SPLITS, complete_splits
 from sam_train.data.sources.video.clips import ClipSet
 from sam_train.errors import FileError, InputError, Problem
@@ -190,8 +190,8 @@ class SeveralImages(ImageSet):
         return part, index - self.starts[part]
 
 
-class _Ids(Sequence[str]):
-    """Names of images after those of their sources, made on access."""
+class _Ids(MadeTexts):
+    """Names of images after those of their sources."""
 
     def __init__(self, images: SeveralImages) -> None:
         self.images = images
@@ -199,12 +199,7 @@ class _Ids(Sequence[str]):
     def __len__(self) -> int:
         return len(self.images)
 
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[str]: ...
-    def __getitem__(self, index: int | slice) -> str | list[str]:
-        if isinstance(index, slice):
-            return [self[position] for position in range(*index.indices(len(self)))]
-        part, row = self.images.find(range(len(self))[index])
+    def made(self, position: int) -> str:
+        """See :meth:`MadeTexts.made`."""
+        part, row = self.images.find(position)
         return f"{self.images.names[part]}/{self.images.parts[part].ids[row]}"

@@ -7,7 +7,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
-from typing import overload
 
 import numpy as np
 from jaxtyping import Int, UInt32
@@ -16,7 +15,7 @@ from rich.progress import track
 
 from sam_train.data.sources.decoding import SUFFIXES
 from sam_train.data.sources.file_identity import file_fingerprint, file_identity
-from sam_train.data.sources.packed_texts import PackedTexts
+from sam_train.data.sources.packed_texts import MadeTexts, PackedTexts
 from sam_train.data.sources.sa1b.tar_index import BLOCK, IMAGE_SUFFIXES, TarIndex, find_records
 from sam_train.errors import FileError, Problem
 from sam_train.machine import num_processors
@@ -167,7 +166,7 @@ class TarRecords(Records):
         return content
 
 
-class _TarIds(Sequence[str]):
+class _TarIds(MadeTexts):
     """Names of records after those of their tars, made on access."""
 
     def __init__(self, tars: Sequence[str], shard: Int[np.ndarray, "n"], keys: PackedTexts) -> None:
@@ -178,14 +177,9 @@ class _TarIds(Sequence[str]):
     def __len__(self) -> int:
         return len(self.shard)
 
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[str]: ...
-    def __getitem__(self, index: int | slice) -> str | list[str]:
-        if isinstance(index, slice):
-            return [self[position] for position in range(*index.indices(len(self)))]
-        return f"{self.tars[self.shard[index]]}/{self.keys[index]}"
+    def made(self, position: int) -> str:
+        """See :meth:`MadeTexts.made`."""
+        return f"{self.tars[self.shard[position]]}/{self.keys[position]}"
 
 
 def _find_all(paths: Sequence[Path]) -> list[TarIndex]:

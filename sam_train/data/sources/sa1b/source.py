@@ -12,7 +12,7 @@ import numpy as np
 
 from sam_train.data.sources.base import ImageSet, Split
 from sam_train.data.sources.groups import match_groups
-from sam_train.data.sources.packed_texts import PackedTexts
+from sam_train.data.sources.packed_texts import MadeTexts, PackedTexts
 from sam_train.data.sources.pixel_source import PixelSource
 from sam_train.data.sources.sa1b.images import Sa1bImages
 from sam_train.data.sources.sa1b.records import FileRecords, Records, TarRecords
@@ -115,8 +115,8 @@ def _said(name: str) -> Split | None:
     return next((_WORDS[word.lower()] for word in words if word.lower() in _WORDS), None)
 
 
-class _Chosen(Sequence[str]):
-    """Some names of many, made on access."""
+class _Chosen(MadeTexts):
+    """Some names of many."""
 
     def __init__(self, names: Sequence[str], rows: np.ndarray) -> None:
         self.names = names
@@ -125,7 +125,6 @@ class _Chosen(Sequence[str]):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int | slice) -> str | list[str]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        if isinstance(index, slice):
-            return [self.names[int(row)] for row in self.rows[index]]
-        return self.names[int(self.rows[index])]
+    def made(self, position: int) -> str:
+        """See :meth:`MadeTexts.made`."""
+        return self.names[int(self.rows[position])]

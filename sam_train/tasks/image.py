@@ -196,7 +196,7 @@ class ImageTask(Task):
         gradient_clip_val: int | float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip the gradient of the model and that of the head that finds objects each by its own norm, or all values."""
+        """Clip the gradient of the model and that of the head that finds objects each by its norm, or all values."""
         if self.prompter is None or not gradient_clip_val or gradient_clip_algorithm == "value":
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
             return

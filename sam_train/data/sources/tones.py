@@ -7,7 +7,7 @@ prediction; a run keeps it in its record.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -149,7 +149,7 @@ def _stretched_part(numbers: Shaped[np.ndarray, "*shape"], ends: Window) -> Shap
     return np.rint(np.nan_to_num(part * (255 / (high - low) if high > low else 0.0))).astype(np.uint8)
 
 
-def known_tones(values: dict[str, object] | None) -> Tones:
+def known_tones(values: Mapping[str, object] | None) -> Tones:
     """Return the rule of a run's or an export's plain values; the plain rule where they say nothing."""
     values = values or {}
     return tones_of(

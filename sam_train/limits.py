@@ -65,6 +65,7 @@ _AUTO = one_of("auto")
 LIMITS: Mapping[str, Mapping[str, Limit]] = {
     "": {
         "seed": whole(0),
+        "number": whole(1, 400),
         "devices": whole(1),
         "accelerator": one_of("auto", "cpu", "gpu", "cuda"),
         "min_score": SHARE,

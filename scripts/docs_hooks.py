@@ -76,6 +76,8 @@ def _settings() -> Iterator[str]:
         ("export", "`sam-export`", [""]),
         ("predict", "`sam-predict`", [""]),
         ("check", "`sam-data check`", [""]),
+        ("preview", "`sam-data preview`", [""]),
+        ("convert", "`sam-data convert`", [""]),
     ):
         yield f"\n## {title}\n"
         for name in names:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sam_train.errors import InputError
+from sam_train.models import ImageModel
 from sam_train.models.sam2.memory_attention import MemoryAttention
 from sam_train.models.staged_encoder import StagedEncoder
 
@@ -88,6 +89,13 @@ def merged_state_dict(model: nn.Module) -> dict[str, Tensor]:
         delta = layer.get_delta_weight("default")  # pyright: ignore[reportCallIssue]
         state[f"{name}.weight"] = state[f"{name}.weight"] + delta.to(state[f"{name}.weight"].dtype)
     return state
+
+
+def merged(model: ImageModel) -> ImageModel:
+    """Return a model without adapters that computes what this one does, on the CPU, in evaluation mode."""
+    plain = model.config.build()
+    plain.load_state_dict(merged_state_dict(model))
+    return plain.eval()
 
 
 def adapted_layers(model: nn.Module) -> Mapping[str, nn.Module]:

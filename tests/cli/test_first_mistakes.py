@@ -56,6 +56,9 @@ def told(command, *arguments, cwd=ROOT, **environment):
         ("data", ["check"], "no data given: add data.root=DIR"),
         ("data", ["check", "data=coco", "data.root=sam_trian"], "data.root=sam_trian: no such file or folder"),
         ("data", ["check", "data=toy", "loader.min_area=-1"], "loader.min_area=-1: expected a number of at least 0"),
+        ("data", ["convert", "data=toy", "format=coco"], "output: not given; add output=..."),
+        ("data", ["convert", "data=toy", "output=x", "format=yolo"], "format=yolo: expected one of coco, datasets"),
+        ("data", ["preview", "number=0"], "number=0: expected a whole number from 1 to 400"),
         ("data", ["check", "data=toy", "output=page.pdf"], "output=page.pdf: expected the name of a .html file"),
     ],
 )

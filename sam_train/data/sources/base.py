@@ -97,6 +97,16 @@ class ImageSet(ABC):
         """Return what changes when the image's pixels change; cached features are found by this and the id."""
         return self.identity(index)
 
+    def stored(self, index: int) -> bytes | None:
+        """Return the content of the file that holds this image alone, with all its bits; None where there is none.
+
+        By default there is none, as of a slice or of an image that is drawn.
+
+        Raises:
+            FileError: If it cannot be read.
+        """
+        return None
+
     def group(self, index: int) -> str:
         """Return the patient, slide or video of an image: never in two splits, and the unit of confidence intervals."""
         return self.ids[index]
@@ -167,6 +177,10 @@ class ImageSubset(ImageSet):
     def fingerprint(self, index: int) -> str:
         """See :meth:`ImageSet.fingerprint`."""
         return self.images.fingerprint(self.indices[index])
+
+    def stored(self, index: int) -> bytes | None:
+        """See :meth:`ImageSet.stored`."""
+        return self.images.stored(self.indices[index])
 
     def group(self, index: int) -> str:
         """See :meth:`ImageSet.group`."""

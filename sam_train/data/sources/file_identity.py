@@ -44,5 +44,17 @@ def file_identity(path: Path) -> str:
     return f"{size} {digest.hexdigest()}"
 
 
+def file_content(path: Path) -> bytes:
+    """Return all bytes of a file.
+
+    Raises:
+        FileError: If it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
 def _unreadable(path: Path, error: OSError) -> FileError:
     return FileError(Problem("unreadable image", path, str(error.strerror), "put it back"))

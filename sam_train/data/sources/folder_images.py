@@ -10,12 +10,14 @@ import torch
 from jaxtyping import Shaped
 
 from sam_train.data.sources.base import Choose, ImageSet, all_objects
-from sam_train.data.sources.file_identity import file_fingerprint, file_identity
+from sam_train.data.sources.decoding import decode
+from sam_train.data.sources.file_identity import file_content, file_fingerprint, file_identity
 from sam_train.data.sources.folder_check import check_pair
 from sam_train.data.sources.folder_masks import FolderMasks, PairMasks
 from sam_train.data.sources.given import GivenPrompts
 from sam_train.data.sources.image_files import PLAIN, named_with, read_image, stored_numbers
 from sam_train.data.sources.pairing import Pair
+from sam_train.data.sources.tiff_files import write_page
 from sam_train.data.sources.tones import Tones
 from sam_train.errors import FileError, Problem
 from sam_train.label_planes import pack_masks
@@ -77,6 +79,13 @@ class FolderImages(ImageSet):
         """See :meth:`ImageSet.fingerprint`: the file's place, size and time of change, and the rule of its tones."""
         pair = self.pairs[index]
         return named_with(pair.of_page(file_fingerprint(pair.image)), self.tones)
+
+    def stored(self, index: int) -> bytes | None:
+        """See :meth:`ImageSet.stored`; a page of a stack becomes a file of its own."""
+        pair = self.pairs[index]
+        if pair.page is None:
+            return file_content(pair.image)
+        return write_page(decode(pair.image, all_bits=True, page=pair.page))
 
     def identity(self, index: int) -> str:
         """See :meth:`ImageSet.identity`: the file's size and contents, of a large one its ends and parts between."""

@@ -142,6 +142,11 @@ class SeveralImages(ImageSet):
         part, row = self.find(index)
         return self.parts[part].fingerprint(row)
 
+    def stored(self, index: int) -> bytes | None:
+        """See :meth:`ImageSet.stored`."""
+        part, row = self.find(index)
+        return self.parts[part].stored(row)
+
     def group(self, index: int) -> str:
         """See :meth:`ImageSet.group`."""
         part, row = self.find(index)

@@ -209,6 +209,10 @@ class ForgivingImages(ImageSet):
         """See :meth:`ImageSet.fingerprint`."""
         return self._asked(index, self.images.fingerprint, f"unreadable: {self.ids[index]}")
 
+    def stored(self, index: int) -> bytes | None:
+        """See :meth:`ImageSet.stored`."""
+        return self._asked(index, self.images.stored, None)
+
     def group(self, index: int) -> str:
         """See :meth:`ImageSet.group`."""
         return self.images.group(index)

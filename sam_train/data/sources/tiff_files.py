@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from io import BytesIO
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
@@ -56,6 +57,17 @@ def count_pages(path: Path) -> int:
                 return len(found.series[0].pages)
     except Exception as error:  # tifffile raises anything on damaged bytes
         raise FileError(Problem("unreadable file", path, f"{error}", "copy it anew")) from error
+
+
+def write_page(raster: Raster) -> bytes | None:
+    """Return a TIFF file of gray numbers or colors as they are stored; None of other pixels."""
+    import tifffile
+
+    if raster.mode not in ("L", "RGB") or raster.white_is_zero or raster.has_alpha:
+        return None
+    file = BytesIO()
+    tifffile.imwrite(file, raster.pixels, photometric="rgb" if raster.mode == "RGB" else "minisblack", metadata=None)
+    return file.getvalue()
 
 
 def read_tiff(path: Path, content: BinaryIO, all_bits: bool = False, number: int | None = None) -> Raster:

@@ -15,7 +15,7 @@ from sam_train.data.sources.base import Choose, ImageSet, all_objects
 from sam_train.data.sources.coco.index import CocoIndex
 from sam_train.data.sources.coco.outlines import OutlineError
 from sam_train.data.sources.doubts import Notice
-from sam_train.data.sources.file_identity import file_fingerprint, file_identity
+from sam_train.data.sources.file_identity import file_content, file_fingerprint, file_identity
 from sam_train.data.sources.given import GivenPrompts, to_prompts
 from sam_train.data.sources.image_files import PLAIN, named_with, read_image, stored_numbers
 from sam_train.data.sources.tones import Tones
@@ -107,6 +107,11 @@ class CocoImages(ImageSet):
         """See :meth:`ImageSet.fingerprint`: the file's place, size and time of change, and the rule of its tones."""
         self._require_file(index)
         return named_with(file_fingerprint(self.root / self.ids[index]), self.tones)
+
+    def stored(self, index: int) -> bytes:
+        """See :meth:`ImageSet.stored`."""
+        self._require_file(index)
+        return file_content(self.root / self.ids[index])
 
     def identity(self, index: int) -> str:
         """See :meth:`ImageSet.identity`: the file's size and contents."""

@@ -17,7 +17,7 @@ from torch import Tensor
 from sam_train.data.sources.base import Choose, ImageSet, all_objects
 from sam_train.data.sources.coco.outlines import OutlineError
 from sam_train.data.sources.coco.reading import pack_outlines
-from sam_train.data.sources.file_identity import file_identity
+from sam_train.data.sources.file_identity import file_content, file_identity
 from sam_train.data.sources.hf.columns import Columns
 from sam_train.data.sources.hf.parquet import OPEN_GROUPS, ParquetTable
 from sam_train.data.sources.image_files import PLAIN, named_with, read_image, stored_numbers
@@ -109,6 +109,11 @@ class HfImages(ImageSet):
     def group(self, index: int) -> str:
         """See :meth:`ImageSet.group`."""
         return self.groups[index]
+
+    def stored(self, index: int) -> bytes:
+        """See :meth:`ImageSet.stored`."""
+        content, path = self._file(index, self._row(index)[self.columns.image], self.columns.image)
+        return file_content(path) if content is None else content
 
     def identity(self, index: int) -> str:
         """See :meth:`ImageSet.identity`: the content of the image's file."""

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from sam_train.data.sources.base import Choose, ImageSet, all_objects
 from sam_train.data.sources.doubts import Notice
-from sam_train.data.sources.file_identity import file_identity
+from sam_train.data.sources.file_identity import file_content, file_identity
 from sam_train.data.sources.image_files import PLAIN, named_with, read_image, stored_numbers
 from sam_train.data.sources.labelme.shapes import decoded, mask_of, objects_of
 from sam_train.data.sources.safe_walk import is_inside
@@ -68,6 +68,12 @@ class LabelMeImages(ImageSet):
     def group(self, index: int) -> str:
         """See :meth:`ImageSet.group`."""
         return self.groups[index]
+
+    def stored(self, index: int) -> bytes:
+        """See :meth:`ImageSet.stored`."""
+        path = self._json(index)
+        content, file = self._file(_load(path), path)
+        return file_content(file) if content is None else content
 
     def identity(self, index: int) -> str:
         """See :meth:`ImageSet.identity`: the content of the image's file, or of the image in the JSON file."""

@@ -15,6 +15,7 @@ from torch import Tensor
 from sam_train.data.sources.base import Choose, ImageSet, all_objects
 from sam_train.data.sources.coco.outlines import OutlineError, Outlines
 from sam_train.data.sources.coco.reading import pack_outlines, parse_json
+from sam_train.data.sources.file_identity import file_content
 from sam_train.data.sources.given import to_prompts
 from sam_train.data.sources.image_files import PLAIN, named_with, read_image, stored_numbers
 from sam_train.data.sources.prompt_files import GivenObject
@@ -88,6 +89,11 @@ class Sa1bImages(ImageSet):
     def fingerprint(self, index: int) -> str:
         """See :meth:`ImageSet.fingerprint`."""
         return named_with(self.records.fingerprint(int(self.rows[index])), self.tones)
+
+    def stored(self, index: int) -> bytes:
+        """See :meth:`ImageSet.stored`."""
+        path, content = self.records.image(int(self.rows[index]))
+        return file_content(path) if content is None else content
 
     def identity(self, index: int) -> str:
         """See :meth:`ImageSet.identity`."""

@@ -123,6 +123,10 @@ class ClipSubset(ClipSet):
         """See :meth:`ImageSet.fingerprint`."""
         return self.whole.fingerprint(self._index(index))
 
+    def stored(self, index: int) -> bytes | None:
+        """See :meth:`ImageSet.stored`."""
+        return self.whole.stored(self._index(index))
+
     def problems(self, index: int) -> list:
         """See :meth:`ImageSet.problems`."""
         return self.whole.problems(self._index(index))

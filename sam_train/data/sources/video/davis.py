@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Int
 
 from sam_train.data.sources.base import DataSource, ImageSet, Split
+from sam_train.data.sources.file_identity import file_content
 from sam_train.data.sources.image_files import read_image
 from sam_train.data.sources.mask_files import read_numbers
 from sam_train.data.sources.splits import SPLITS, assign_splits, complete_splits
@@ -128,6 +129,11 @@ class FolderClips(ClipSet):
             found = f"{where}: the mask has {_size(labels)} pixels, the frame {_size(image)}"
             raise FileError(Problem("sizes differ", path, found, "save the mask at the size of its frame"))
         return labels
+
+    def stored(self, index: int) -> bytes:
+        """See :meth:`ImageSet.stored`."""
+        clip, frame = self.place(index)
+        return file_content(self.files[clip].images[frame])
 
     def identity(self, index: int) -> str:
         """See :meth:`ImageSet.identity`: a hash of the frame's file."""

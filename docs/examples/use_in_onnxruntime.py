@@ -15,4 +15,5 @@ prompt = {"point_coords": box, "point_labels": np.array([[2, 3]], np.float32)}  
 no_mask = {"mask_input": np.zeros((1, 1, side // 4, side // 4), np.float32), "has_mask_input": np.zeros(1, np.float32)}
 seen = {"image_embed": embedding, "high_res_feats_0": finest, "high_res_feats_1": finer}
 logits, iou = decoder.run(None, seen | prompt | no_mask)
-mask = np.asarray(Image.fromarray(logits[0, iou[0].argmax()]).resize(image.size)) > 0
+best = np.asarray(logits)[0, np.argmax(iou)]
+mask = np.asarray(Image.fromarray(best).resize(image.size)) > 0

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _DECISIVE = (
     "checkpoint",
     "everything",
+    "follow",
     "boxes",
     "points",
     "text",
@@ -57,6 +58,9 @@ def predict_images(config: DictConfig) -> None:
     if others := [name for name in formats if name not in FORMATS]:
         raise InputError(f"formats={others[0]}: expected some of {', '.join(FORMATS)}")
     open_finder, wanted = _opener(config), _wanted(config)
+    if config.follow:
+        _follow(config, open_finder, wanted, formats)
+        return
     pictures = _pictures(config)
     if wanted.prompts is not None:
         wanted.prompts.require_known([picture.name for picture in pictures])
@@ -71,6 +75,36 @@ def predict_images(config: DictConfig) -> None:
     if outcome.problems:
         lines = "\n  ".join(outcome.problems)
         raise InputError(f"{len(outcome.problems)} of {len(pictures)} images were not done:\n  {lines}")
+
+
+def _follow(config: DictConfig, open_finder: Callable[[], Finder], wanted: Wanted, formats: list[str]) -> None:
+    """Follow objects through videos and volumes."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from sam_train.cli.build import plain
+    from sam_train.errors import InputError
+    from sam_train.inference.footage import is_volume
+    from sam_train.runs.follow import follow, list_footage
+    from sam_train.runs.opening import image_tones, volume_view
+    from sam_train.runs.predict import open_output
+
+    if config.images is None:
+        raise InputError("images=: follow=true needs a video, a volume or a folder of frames")
+    footage = list_footage(Path(config.images).expanduser())
+    folder = Path(config.output).expanduser()
+    window = plain(config)["window"]
+    has_volumes = any(is_volume(path) for path in footage.values())
+    view = volume_view(config.checkpoint, window) if has_volumes else None
+    tones = image_tones(config.checkpoint, window)
+    open_output(folder, {key: value for key, value in plain(config).items() if key in _DECISIVE}, config.overwrite)
+    console = Console(soft_wrap=True, highlight=False)
+    with Progress(console=console, transient=True) as progress:
+        outcome = follow(open_finder, footage, wanted, folder, formats, progress, view, tones)
+    console.print(f"{outcome.objects} objects followed in {outcome.done} of {len(footage)}  {folder}", markup=False)
+    if outcome.problems:
+        lines = "\n  ".join(outcome.problems)
+        raise InputError(f"{len(outcome.problems)} of {len(footage)} were not done:\n  {lines}")
 
 
 def _opener(config: DictConfig) -> Callable[[], Finder]:

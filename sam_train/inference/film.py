@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -68,11 +68,11 @@ def strip_of(pictures: Sequence[Image.Image]) -> Image.Image:
     return strip
 
 
-def save_film(pictures: Sequence[Image.Image], path: Path) -> Path:
+def save_film(pictures: Iterable[Image.Image], path: Path) -> Path:
     """Write a film: an mp4 (H.264) where PyAV is installed, else an animated PNG that browsers play.
 
     Args:
-        pictures: The frames; all of one size.
+        pictures: The frames; all of one size, each written before the next is asked for.
         path: Of the film, without suffix.
 
     Returns:
@@ -83,15 +83,16 @@ def save_film(pictures: Sequence[Image.Image], path: Path) -> Path:
     except ImportError:
         target = path.with_suffix(".png")
         with written_whole(target) as file:
-            duration = 1000 // FRAMES_PER_SECOND
-            pictures[0].save(file, save_all=True, append_images=list(pictures[1:]), duration=duration, loop=0)
+            first, *others = pictures
+            first.save(file, save_all=True, append_images=others, duration=1000 // FRAMES_PER_SECOND, loop=0)
         return target
     target = path.with_suffix(".mp4")
     with written_whole(target) as file, av.open(str(file), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=FRAMES_PER_SECOND)
-        stream.width, stream.height = (side - side % 2 for side in pictures[0].size)
         stream.pix_fmt = "yuv420p"
-        for picture in pictures:
+        for number, picture in enumerate(pictures):
+            if number == 0:
+                stream.width, stream.height = (side - side % 2 for side in picture.size)
             pixels = np.asarray(picture.convert("RGB"))[: stream.height, : stream.width]
             for packet in stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")):
                 container.mux(packet)

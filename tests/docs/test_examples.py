@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sam_train.export.onnx import export_onnx
 from sam_train.metrics.base import MaskPairs, find_metrics
+from sam_train.tuning.lora import merged
 from tests.e2e.commands import write_squares
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
@@ -48,6 +50,14 @@ def test_the_exported_model_finds_the_same_in_transformers(finetuned, monkeypatc
     monkeypatch.chdir(folder)
     theirs = runpy.run_path(str(EXAMPLES / "use_in_transformers.py"))["masks"]
     assert (theirs[0, 0] == names["masks"][0]).float().mean() > 0.99
+
+
+def test_the_model_exported_as_onnx_finds_the_same_in_onnxruntime(finetuned, monkeypatch):
+    folder, names = finetuned
+    monkeypatch.chdir(folder)
+    export_onnx(merged(names["run"].tuned()), folder / "polyp_onnx")
+    theirs = runpy.run_path(str(EXAMPLES / "use_in_onnxruntime.py"))["mask"]
+    assert (theirs == names["masks"][0].numpy()).mean() > 0.98
 
 
 def test_a_run_is_evaluated_from_python(finetuned, monkeypatch, capsys):

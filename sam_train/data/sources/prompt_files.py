@@ -83,6 +83,10 @@ class PromptFile:
         """Return what was given for an image, by its path below the folder of images, with or without its suffix."""
         return next((self._by_name[key] for key in _keys(name) if key in self._by_name), [])
 
+    def has(self, name: str) -> bool:
+        """Tell whether an image, or the frame of a video, is named exactly."""
+        return name in self._by_name
+
     def require_known(self, names: Collection[str], number: int | None = None) -> None:
         """Refuse a file of which no image is among these.
 

@@ -171,6 +171,15 @@ def test_boxes_and_points_of_annotations_are_given(tmp_path):
     assert prompts.labels.tolist() == [[2, 3, 1], [-1, -1, -1]]
 
 
+def test_groups_and_spacing_of_images_are_read(tmp_path):
+    what = record(image={"height": SIZE[0], "width": SIZE[1], "group": "patient 3", "spacing": [0.5, 0.25]})
+    write_tar(tmp_path / "test-0.tar", [("x.jpg", photo(0)), ("x.json", json.dumps(what).encode()), *files([1])])
+    images = Sa1bSource(str(tmp_path)).splits()["test"]
+    assert [images.group(0), images.group(1)] == ["patient 3", "test-0/sa_1"]
+    assert [images.read(0).group, images.read(0).spacing] == ["patient 3", (0.5, 0.25)]
+    assert images.read(1).spacing is None
+
+
 @pytest.mark.filterwarnings("ignore:.*those of val serve")
 def test_more_than_8_bits_become_8_by_the_common_rule(tmp_path):
     for number, brightest in enumerate((1000, 4000)):

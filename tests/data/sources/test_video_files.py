@@ -25,14 +25,20 @@ def gray(frame):
 
 
 def write_video(path, num_frames=24, late=None, **options):
-    """Write a video whose frames are told apart by their gray, with a key frame now and then."""
+    """Write a video whose frames are told apart by their gray."""
+    pictures = [np.full((*SIZE, 3), gray(frame), np.uint8) for frame in range(num_frames)]
+    return write_pictures(path, pictures, late, **options)
+
+
+def write_pictures(path, pictures, late=None, **options):
+    """Write a video with a key frame now and then."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w", options=options) as container:
         stream = container.add_stream("libx264", rate=24, options={"g": "10", "bf": "2", "crf": "10"})
-        stream.height, stream.width = SIZE
+        stream.height, stream.width = pictures[0].shape[:2]
         stream.pix_fmt = "yuv420p"
-        for number in range(num_frames):
-            picture = av.VideoFrame.from_ndarray(np.full((*SIZE, 3), gray(number), np.uint8), format="rgb24")
+        for number, pixels in enumerate(pictures):
+            picture = av.VideoFrame.from_ndarray(pixels, format="rgb24")
             picture.pts = number + (3 if late is not None and number >= late else 0)
             for packet in stream.encode(picture):
                 container.mux(packet)

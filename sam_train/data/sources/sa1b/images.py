@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -56,8 +57,8 @@ class Sa1bImages(ImageSet):
         Raises:
             FileError: If image or JSON cannot be read, or are not of one size, or if a mask is none.
         """
-        path, annotations, size = self._annotations(index)
-        image = None
+        path, annotations, said = self._content(index)
+        size, image = _size(said), None
         if with_image or size is None:
             image = self._image(index, size)
             size = image.shape[1], image.shape[2]
@@ -75,12 +76,15 @@ class Sa1bImages(ImageSet):
             category=tuple(map(str, names)) if names and None not in names else None,
             crowd=crowd if crowd.any() else None,
             prompts=to_prompts([_given(one) for one in kept]),
-            group=self.group(index),
+            group=self.groups[index] if self.groups else _group(said) or self.ids[index],
+            spacing=_spacing(said),
         )
 
     def group(self, index: int) -> str:
-        """See :meth:`ImageSet.group`."""
-        return self.groups[index] if self.groups else self.ids[index]
+        """See :meth:`ImageSet.group`: what the settings say, or else what the JSON does."""
+        if self.groups:
+            return self.groups[index]
+        return _group(self._content(index)[2]) or self.ids[index]
 
     def fingerprint(self, index: int) -> str:
         """See :meth:`ImageSet.fingerprint`."""
@@ -112,8 +116,8 @@ class Sa1bImages(ImageSet):
         path, content = self.records.image(int(self.rows[index]))
         return stored_numbers(path, content, self.tones)
 
-    def _annotations(self, index: int) -> tuple[Any, list[dict[str, Any]], tuple[int, int] | None]:
-        """Return the name of a record's JSON, its annotations, and the height and width it says."""
+    def _content(self, index: int) -> tuple[Path, list[dict[str, Any]], dict[str, Any]]:
+        """Return the name of a record's JSON, its annotations, and what it says of the image."""
         path, text = self.records.json(int(self.rows[index]))
         content = parse_json(text, path)
         annotations = content.get("annotations") if isinstance(content, dict) else None
@@ -122,11 +126,7 @@ class Sa1bImages(ImageSet):
             found = f"has no list of annotations, but {have or 'nothing'}"
             raise FileError(Problem("no SA-1B file", path, found, _EXPORT))
         image = content.get("image")
-        height, width = (image.get(key) if isinstance(image, dict) else None for key in ("height", "width"))
-        # Of a size that no image has the image itself must say more, before masks of that size are made.
-        if isinstance(height, int) and isinstance(width, int) and min(height, width) > 0 and height * width < 1 << 31:
-            return path, annotations, (height, width)
-        return path, annotations, None
+        return path, annotations, image if isinstance(image, dict) else {}
 
     def _image(self, index: int, said: tuple[int, int] | None) -> Tensor:
         path, content = self.records.image(int(self.rows[index]))
@@ -143,6 +143,28 @@ class Sa1bImages(ImageSet):
         except OutlineError as error:
             path, _ = self.records.json(int(self.rows[index]))
             raise FileError(Problem(error.kind, path, f"annotation {place}: {error.found}", error.remedy)) from error
+
+
+def _size(image: dict[str, Any]) -> tuple[int, int] | None:
+    """Return the height and width that JSON says.
+
+    Of a size that no image has the image itself must say more, before masks of that size are made.
+    """
+    height, width = image.get("height"), image.get("width")
+    if isinstance(height, int) and isinstance(width, int) and min(height, width) > 0 and height * width < 1 << 31:
+        return height, width
+    return None
+
+
+def _group(image: dict[str, Any]) -> str | None:
+    """Return the patient, slide or video that JSON says, as ``sam-data convert`` writes it."""
+    return image["group"] if isinstance(image.get("group"), str) else None
+
+
+def _spacing(image: dict[str, Any]) -> tuple[float, float] | None:
+    """Return the distances in mm from row to row and from column to column that JSON says."""
+    found = image.get("spacing")
+    return (found[0], found[1]) if isinstance(found, list) and _are_numbers(found, 2) else None
 
 
 def _shares(annotations: Sequence[dict[str, Any]], size: tuple[int, int]) -> Float[Tensor, "n"]:

@@ -9,7 +9,8 @@ from itertools import accumulate
 
 import torch
 
-from sam_train.data.sources.base import Choose, ImageSet, all_objects
+from sam_train.data.sources.base import Choose, ImageSet, Split, all_objects
+from sam_train.data.sources.splits import SPLITS, complete_splits
 from sam_train.structures import Sample
 
 
@@ -137,6 +138,21 @@ class ClipSubset(ClipSet):
         clip, frame = self.place(index)
         whole = self.indices[clip]
         return self.whole._starts[whole] + self.whole.clips[whole].annotated.index(frame)
+
+
+def split_clips(clips: ClipSet, assigned: Sequence[Split | None], where: str) -> dict[Split, ImageSet]:
+    """Return the clips of each split that has any.
+
+    Args:
+        clips: The clips.
+        assigned: Per clip, its split; None for a clip that is left out.
+        where: Name of the data in messages.
+    """
+    splits: dict[Split, ImageSet] = {}
+    for split in SPLITS:
+        if rows := [row for row, found in enumerate(assigned) if found == split]:
+            splits[split] = ClipSubset(clips, rows)
+    return complete_splits(splits, where)
 
 
 def without_objects(sample: Sample) -> Sample:

@@ -17,8 +17,8 @@ from sam_train.data.sources.coco.reading import pack_outlines
 from sam_train.data.sources.file_identity import file_fingerprint, file_identity
 from sam_train.data.sources.image_files import read_image
 from sam_train.data.sources.safe_walk import inside
-from sam_train.data.sources.splits import SPLITS, assign_splits, complete_splits
-from sam_train.data.sources.video.clips import Clip, ClipSubset
+from sam_train.data.sources.splits import assign_splits
+from sam_train.data.sources.video.clips import Clip, split_clips
 from sam_train.data.sources.video.drawn import DrawnClips
 from sam_train.errors import FileError, InputError, Problem
 
@@ -61,11 +61,7 @@ class CocoVideoSource(DataSource):
             raise InputError(f"data.annotations={self.annotations}: no such file; jsons in {root}: {there}")
         everything = CocoClips(path, inside(root, self.frames, "data.frames"))
         assigned = assign_splits([clip.name for clip in everything.clips], self.split, self.split_seed)
-        splits: dict[Split, ImageSet] = {}
-        for split in SPLITS:
-            if rows := [row for row, found in enumerate(assigned) if found == split]:
-                splits[split] = ClipSubset(everything, rows)
-        return complete_splits(splits, str(root))
+        return split_clips(everything, assigned, str(root))
 
 
 class CocoClips(DrawnClips):

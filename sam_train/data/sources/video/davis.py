@@ -15,8 +15,8 @@ from sam_train.data.sources.base import DataSource, ImageSet, Split
 from sam_train.data.sources.file_identity import file_content
 from sam_train.data.sources.image_files import read_image
 from sam_train.data.sources.mask_files import read_numbers
-from sam_train.data.sources.splits import SPLITS, assign_splits, complete_splits
-from sam_train.data.sources.video.clips import Clip, ClipSet, ClipSubset
+from sam_train.data.sources.splits import SPLITS, assign_splits
+from sam_train.data.sources.video.clips import Clip, ClipSet, split_clips
 from sam_train.data.sources.video.davis_files import ClipFiles, find_clips
 from sam_train.errors import FileError, InputError, Problem
 from sam_train.label_planes import pack_masks
@@ -70,11 +70,7 @@ class DavisSource(DataSource):
             assigned = assign_splits([clip.name for clip in clips], self.split, self.split_seed)
         else:
             assigned = _listed(root / "ImageSets" / str(self.image_set), clips)
-        splits: dict[Split, ImageSet] = {}
-        for split in SPLITS:
-            if rows := [row for row, found in enumerate(assigned) if found == split]:
-                splits[split] = ClipSubset(everything, rows)
-        return complete_splits(splits, str(root))
+        return split_clips(everything, assigned, str(root))
 
 
 def _listed(folder: Path, clips: Sequence[ClipFiles]) -> list[Split | None]:

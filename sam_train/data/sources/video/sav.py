@@ -16,8 +16,8 @@ from sam_train.data.sources.coco.outlines import Outlines
 from sam_train.data.sources.coco.reading import pack_outlines
 from sam_train.data.sources.file_identity import file_fingerprint, file_identity
 from sam_train.data.sources.safe_walk import walk_files
-from sam_train.data.sources.splits import SPLITS, assign_splits, complete_splits
-from sam_train.data.sources.video.clips import Clip, ClipSubset
+from sam_train.data.sources.splits import assign_splits
+from sam_train.data.sources.video.clips import Clip, split_clips
 from sam_train.data.sources.video.drawn import DrawnClips
 from sam_train.data.sources.video.video_file import SUFFIXES, VideoFile
 from sam_train.errors import FileError, InputError, Problem
@@ -66,11 +66,7 @@ class SavSource(DataSource):
             raise InputError(f"{root}: no video has a json *_{self.annotations}.json beside it")
         everything = SavClips(root, pairs)
         assigned = assign_splits([clip.name for clip in everything.clips], self.split, self.split_seed)
-        splits: dict[Split, ImageSet] = {}
-        for split in SPLITS:
-            if rows := [row for row, found in enumerate(assigned) if found == split]:
-                splits[split] = ClipSubset(everything, rows)
-        return complete_splits(splits, str(root))
+        return split_clips(everything, assigned, str(root))
 
 
 def _pairs(root: Path, annotations: str) -> list[tuple[str, str]]:

@@ -64,6 +64,11 @@ def predict_images(config: DictConfig) -> None:
     pictures = _pictures(config)
     if wanted.prompts is not None:
         wanted.prompts.require_known([picture.name for picture in pictures])
+        if lost := wanted.prompts.unknown([picture.name for picture in pictures]):
+            text = f"{len(lost)} names in {wanted.prompts.path} are of none of the images, such as {lost[0]}"
+            Console(soft_wrap=True, highlight=False).print(text, markup=False)
+    if wanted.detector is not None:
+        wanted.detector.open()  # once, and before the first image
     folder = Path(config.output).expanduser()
     has_volumes = any(picture.is_volume for picture in pictures)
     view = volume_view(config.checkpoint, plain(config)["window"]) if has_volumes else None

@@ -43,6 +43,14 @@ class TextDetector:
         self.threshold = threshold
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
 
+    def open(self) -> None:
+        """Read the detector, which is otherwise read when it is first asked.
+
+        Raises:
+            InputError: If it cannot be read.
+        """
+        _ = self._pipeline
+
     def find(self, pixels: UInt8[Tensor, "3 h w"]) -> list[GivenObject]:
         """Return a box with phrase and score for each object of an image that the detector sees.
 
@@ -76,5 +84,5 @@ class TextDetector:
             reason = str(error).strip().partition("\n")[0]
             raise InputError(
                 f"detector={self.detector}: cannot be read ({reason}); give the folder or hub id of a model for "
-                "zero-shot object detection with model.safetensors, such as IDEA-Research/grounding-dino-tiny"
+                "zero-shot object detection with model.safetensors; without a network, the folder of a downloaded one"
             ) from error

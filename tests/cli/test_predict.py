@@ -133,6 +133,15 @@ def test_boxes_in_a_json_file_by_a_tuned_checkpoint(checkpoint, images, tmp_path
     assert all(0 <= one["score"] <= 1 for one in coco.anns.values())
 
 
+def test_names_of_prompts_that_are_of_no_image_are_told(images, tmp_path, monkeypatch, capsys):
+    name = sorted(path.name for path in images.glob("*.png"))[0]
+    (tmp_path / "boxes.json").write_text(json.dumps({"gone.png": [[1, 1, 9, 9]], name: [[20, 20, 60, 60]]}))
+    places = [f"images={images / name}", f"output={tmp_path / 'M'}", f"boxes={tmp_path / 'boxes.json'}"]
+    run(monkeypatch, *NANO, *places)
+    assert "1 names in" in (told_all := capsys.readouterr().out)
+    assert "such as gone.png" in told_all
+
+
 def test_a_detectors_results_clicks_and_typed_boxes(images, tmp_path, monkeypatch):
     results = [{"image_id": "b.jpg", "category_id": 7, "bbox": [20, 15, 40, 40], "score": 0.9}]
     (tmp_path / "results.json").write_text(json.dumps(results))

@@ -83,6 +83,11 @@ class PromptFile:
         """Return what was given for an image, by its path below the folder of images, with or without its suffix."""
         return next((self._by_name[key] for key in _keys(name) if key in self._by_name), [])
 
+    def unknown(self, names: Collection[str]) -> list[str]:
+        """Return the names in the file that are of none of these images, nor of slices of these volumes."""
+        known = {key for name in names for key in _keys(name)}
+        return [given for given in self._by_name if not {given, given.rpartition("/")[0]} & known]
+
     def has(self, name: str) -> bool:
         """Tell whether an image, or the frame of a video, is named exactly."""
         return name in self._by_name
@@ -97,8 +102,8 @@ class PromptFile:
         Raises:
             InputError: If that is so.
         """
-        known = {key for name in names for key in _keys(name)}
-        if not any({given, given.rpartition("/")[0]} & known for given in self._by_name):  # or of slices of a volume
+        if len(self.unknown(names)) == len(self._by_name):
+            known = {key for name in names for key in _keys(name)}
             first = next(iter(self._by_name))
             near = difflib.get_close_matches(first, known, n=1) or sorted(known)[:1]
             there = near[0] if near else "none"

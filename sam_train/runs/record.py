@@ -64,17 +64,17 @@ def rebuild(description: Any, kind: type[T], where: str) -> T:
     values = {name: value for name, value in description.items() if name != TARGET}
     if others := sorted(values.keys() - known):
         raise InputError(f"{where}: {target} has no setting {others[0]!r}; it was made by another version")
-    return found(**{name: _plain(value, where) for name, value in values.items()})  # pyright: ignore[reportReturnType]
+    return found(**{name: _plain(value, where, kind is DataSource) for name, value in values.items()})  # pyright: ignore[reportReturnType]
 
 
-def _plain(value: Any, where: str) -> Any:
-    """Refuse what is not a number, a text, nothing, a list or a table of these, or a data source."""
-    if isinstance(value, Mapping):
+def _plain(value: Any, where: str, sources: bool) -> Any:
+    """Refuse what is not a number, a text, nothing, a list or a table of these or, with ``sources``, a data source."""
+    if isinstance(value, Mapping) and (sources or TARGET not in value):
         if TARGET in value:
             return rebuild(value, DataSource, where)  # pyright: ignore[reportAbstractUsage]
-        return {str(name): _plain(item, where) for name, item in value.items()}
+        return {str(name): _plain(item, where, sources) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return tuple(_plain(item, where) for item in value)
+        return tuple(_plain(item, where, sources) for item in value)
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     raise InputError(f"{where}: a setting is a {type(value).__name__}; expected numbers and texts only")

@@ -11,10 +11,9 @@ from typing import Any, NamedTuple
 
 from sam_train.evaluation.object_pictures import ObjectScore
 from sam_train.evaluation.plots import draw_plots
-from sam_train.evaluation.report import Report
+from sam_train.evaluation.report import FEW_GROUPS, Report
 from sam_train.pages import write_page
 
-_FEW_GROUPS = 10  # below, the ends of a bootstrap interval are rough
 _LISTED = 12  # categories and groups, the worst first
 
 
@@ -77,7 +76,7 @@ def write_html(path: Path, report: Report, page: Page) -> None:
         "plots": draw_plots(report, page.curves),
         "parts": _parts(report),
         "cards": [name for name in report.tuned if not name.startswith("box_")],
-        "few_groups": 1 < report.num_groups < _FEW_GROUPS,
+        "few_groups": 1 < report.num_groups < FEW_GROUPS,
         "words": _words(report),
     }
     write_page(path, Path(__file__).with_name("report.html.j2"), content)
@@ -98,7 +97,7 @@ def headline(report: Report) -> str:
 
 def _words(report: Report) -> dict[int, str]:
     """Return what a verdict is called; intervals over few groups are too narrow to be called sure."""
-    how = "likely" if report.num_groups < _FEW_GROUPS else "surely"
+    how = "likely" if report.num_groups < FEW_GROUPS else "surely"
     return {1: f"{how} better", -1: f"{how} worse", 0: "no sure change"}
 
 

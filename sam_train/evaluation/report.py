@@ -14,6 +14,8 @@ from sam_train.files import write_json
 Scores = dict[str, dict[str, float]]
 """Kind of prompt to ``{metric: mean over objects}``."""
 
+FEW_GROUPS = 10
+"""Below, the ends of a bootstrap interval are rough."""
 _MOST_BESIDE = 2  # metrics in columns; of more, a terminal has no room
 
 
@@ -154,5 +156,6 @@ class Report:
         if self.num_groups == 1:
             lines.append("all objects are of one group: how sure a change is cannot be said")
         elif self.num_groups:
-            lines.append(f"colored changes: 95% sure, by {self.num_groups} groups")
+            rough = f", which is rough below {FEW_GROUPS}" if self.num_groups < FEW_GROUPS else ""
+            lines.append(f"colored changes: 95% sure, by {self.num_groups} groups{rough}")
         return "\n".join(lines)

@@ -84,6 +84,6 @@ class TextDetector:
             reason = str(error).strip().partition("\n")[0]
             raise InputError(
                 f"detector={self.detector}: cannot be read ({reason}); give the folder or hub id of a model for "
-                "zero-shot object detection with model.safetensors, such as IDEA-Research/grounding-dino-tiny; without a "
-                "network, the folder of a downloaded one"
+                "zero-shot object detection with model.safetensors, such as IDEA-Research/grounding-dino-tiny; "
+                "without a network, the folder of a downloaded one"
             ) from error

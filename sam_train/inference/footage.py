@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
@@ -53,8 +52,7 @@ def open_footage(path: Path, view: View | None = None, tones: Tones = PLAIN) -> 
     if path.is_dir() and (frames := _frames(path)):
         return Footage(lambda index: read_image(frames[index], tones=tones), len(frames))
     volume = Volume(path, view or View())
-    slices = torch.stack([*volume.slices()])
-    return Footage(slices.__getitem__, len(slices), volume)
+    return Footage(volume.slice, len(volume), volume)
 
 
 def is_footage(path: Path) -> bool:

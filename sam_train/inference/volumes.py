@@ -77,10 +77,13 @@ class Volume:
 
     def slices(self) -> Iterator[UInt8[Tensor, "3 h w"]]:
         """Yield the slices as images."""
+        yield from map(self.slice, range(len(self)))
+
+    def slice(self, index: int) -> UInt8[Tensor, "3 h w"]:
+        """Return one slice as an image."""
         around = (-1, 0, 1) if self.neighbors else (0, 0, 0)
-        for index in range(len(self)):
-            rows = [min(max(index + step, 0), len(self) - 1) for step in around]
-            yield torch.from_numpy(self._slices[rows].copy())
+        rows = [min(max(index + step, 0), len(self) - 1) for step in around]
+        return torch.from_numpy(self._slices[rows].copy())
 
     def write_labels(self, path: Path, labels: Int[np.ndarray, "n h w"]) -> None:
         """Write the labels of all slices as a volume with this one's axes, place and spacing."""

@@ -27,7 +27,7 @@ from sam_train.inference.overlay import tinted
 from sam_train.inference.run_lengths import RunLengths
 from sam_train.inference.video_session import FrameMasks, VideoSession
 from sam_train.inference.volumes import View
-from sam_train.runs.predict import Outcome, Wanted
+from sam_train.runs.predict import Outcome, Wanted, is_done, read_mark, stems_of
 
 
 def list_footage(images: Path) -> dict[str, Path]:
@@ -71,34 +71,30 @@ def follow(
         tones: How stored numbers of frames become 8 bits.
     """
     finder, marks, problems = None, [], []
-    for name, path in footage.items():
-        mark = folder / "instances" / f"{name}.json"
+    for (name, path), stem in zip(footage.items(), stems_of([*footage]), strict=True):
+        mark, source = folder / "instances" / f"{stem}.json", str(path.absolute())
         marks.append(mark)
-        if mark.is_file() and path.stat().st_mtime <= mark.stat().st_mtime:
+        if is_done(mark, source, path, wanted):
             continue
+        mark.unlink(missing_ok=True)
         try:
             opened = open_footage(path, view, tones)
             finder = finder or open_finder()
-            records = _follow(finder, opened, name, wanted, folder, formats, progress)
+            found = _follow(finder, opened, name, wanted, progress)
         except InputError as error:
             problems.append(f"{name}: {error}")
         else:
-            write_text(mark, json.dumps({"source": str(path.absolute()), "images": records}))
-    done = [json.loads(mark.read_text(encoding="utf-8"))["images"] for mark in marks if mark.is_file()]
+            _write(opened, stem, found, folder, formats)
+            records = [_record(f"{name}/{frame}", one) for frame, one in enumerate(found)]
+            write_text(mark, json.dumps({"source": source, "images": records}))
+    done = [read_mark(mark)["images"] for mark in marks if mark.is_file()]
     write_coco(folder / "instances.json", [image for images in done for image in images])
     tracks = sum(len({one["track_id"] for image in images for one in image["annotations"]}) for images in done)
     return Outcome(len(done), tracks, problems)
 
 
-def _follow(
-    finder: Finder,
-    footage: Footage,
-    name: str,
-    wanted: Wanted,
-    folder: Path,
-    formats: Sequence[str],
-    progress: Progress,
-) -> list[dict[str, Any]]:
+def _follow(finder: Finder, footage: Footage, name: str, wanted: Wanted, progress: Progress) -> list[Instances]:
+    """Return the objects of each frame, the same ones in the same order on all."""
     session = VideoSession(finder.predictor.model, footage.read, footage.num_frames)
     categories: list[str | None] = []
     prompted = _prompted_frames(wanted, name, footage)
@@ -116,8 +112,7 @@ def _follow(
     for masks in chain(session.propagate(first), back):
         by_frame[masks.frame] = _instances(masks, categories)
         progress.advance(task)
-    _write(footage, name, by_frame, folder, formats)
-    return [_record(f"{name}/{frame}", by_frame[frame]) for frame in range(footage.num_frames)]
+    return [by_frame[frame] for frame in range(footage.num_frames)]
 
 
 def _prompted_frames(wanted: Wanted, name: str, footage: Footage) -> dict[int, str]:
@@ -147,21 +142,19 @@ def _record(name: str, found: Instances) -> dict[str, Any]:
     return {"file_name": name, "height": height, "width": width, "annotations": there}
 
 
-def _write(footage: Footage, name: str, found: dict[int, Instances], folder: Path, formats: Sequence[str]) -> None:
+def _write(footage: Footage, stem: str, found: Sequence[Instances], folder: Path, formats: Sequence[str]) -> None:
     """Write label images, or a label volume, with one number for an object on all frames; and a film."""
-    stem = name.split(".")[0]
-    labels = {frame: found[frame].label_image() for frame in range(footage.num_frames)} if footage.volume else {}
     if "labels" in formats and footage.volume is not None:
-        planes = np.stack([*labels.values()]).astype(np.int16)
+        planes = np.stack([one.label_image() for one in found]).astype(np.int16)
         footage.volume.write_labels(folder / "labels" / f"{stem}{footage.volume.label_suffix}", planes)
     elif "labels" in formats:
-        for frame in range(footage.num_frames):
-            write_labels(folder / "labels" / stem / f"{frame:05}", found[frame].label_image(), None, as_tiff=False)
+        for frame, one in enumerate(found):
+            write_labels(folder / "labels" / stem / f"{frame:05}", one.label_image(), None, as_tiff=False)
     if "overlays" in formats:
         save_film(_pictures(footage, found), folder / "overlays" / stem)
 
 
-def _pictures(footage: Footage, found: dict[int, Instances]) -> Iterator[Image.Image]:
-    for frame in range(footage.num_frames):
+def _pictures(footage: Footage, found: Sequence[Instances]) -> Iterator[Image.Image]:
+    for frame, one in enumerate(found):
         image = Image.fromarray(footage.read(frame).permute(1, 2, 0).contiguous().numpy())
-        yield tinted(image, torch.from_numpy(found[frame].label_image().astype(np.int64)))
+        yield tinted(image, torch.from_numpy(one.label_image().astype(np.int64)))

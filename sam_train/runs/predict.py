@@ -22,6 +22,7 @@ from sam_train.data.sources.image_files import PLAIN, read_image
 from sam_train.data.sources.prompt_files import GivenObject, PromptFile
 from sam_train.data.sources.safe_walk import walk_files
 from sam_train.data.sources.tones import Tones
+from sam_train.data.sources.video.video_file import SUFFIXES as VIDEOS
 from sam_train.data.sources.volume.reading import NIFTI, require_libraries
 from sam_train.errors import InputError
 from sam_train.files import write_text
@@ -193,14 +194,14 @@ def predict(
         progress: Shows how far it is.
         view: How volumes are looked at.
     """
-    stems = _stems([picture.name for picture in pictures])
+    stems = stems_of([picture.name for picture in pictures])
     marks = [folder / "instances" / f"{stem}.json" for stem in stems]
     finder: Finder | None = None
     problems = []
     task = progress.add_task("images", total=len(pictures)) if progress else None
     with _images_of_any_size():
         for picture, stem, mark in zip(pictures, stems, marks, strict=True):
-            if not _is_done(mark, picture, wanted):
+            if not is_done(mark, picture.source, picture.path, wanted):
                 mark.unlink(missing_ok=True)
                 finder = finder or open_finder()
                 try:
@@ -215,21 +216,22 @@ def predict(
                     write_text(mark, json.dumps({"source": picture.source, "images": records}))
             if progress and task is not None:
                 progress.advance(task)
-    done = [image for mark in marks if mark.is_file() for image in _read_mark(mark)["images"]]
+    done = [image for mark in marks if mark.is_file() for image in read_mark(mark)["images"]]
     write_coco(folder / "instances.json", done)
     number = sum(mark.is_file() for mark in marks)
     return Outcome(number, sum(len(image["annotations"]) for image in done), problems)
 
 
-def _is_done(mark: Path, picture: Picture, wanted: Wanted) -> bool:
-    """Tell whether this image was done, and neither it nor the prompts' file was changed since."""
-    if not mark.is_file() or _read_mark(mark)["source"] != picture.source:
+def is_done(mark: Path, source: str, path: Path | None, wanted: Wanted) -> bool:
+    """Tell whether this image or video was done, and neither it nor the prompts' file was changed since."""
+    if not mark.is_file() or read_mark(mark)["source"] != source:
         return False
-    sources = [picture.path, wanted.prompts.path if wanted.prompts else None]
+    sources = [path, wanted.prompts.path if wanted.prompts else None]
     return all(source is None or source.stat().st_mtime <= mark.stat().st_mtime for source in sources)
 
 
-def _read_mark(mark: Path) -> dict[str, Any]:
+def read_mark(mark: Path) -> dict[str, Any]:
+    """Return what was kept of an image or video that is done: its source, and the records of its images."""
     return json.loads(mark.read_text(encoding="utf-8"))
 
 
@@ -286,7 +288,7 @@ def _picture(path: Path, name: str, tones: Tones) -> Picture:
     return Picture(name, str(path.absolute()), lambda: read_image(path, tones=tones), path)
 
 
-def _stems(names: Sequence[str]) -> list[str]:
+def stems_of(names: Sequence[str]) -> list[str]:
     """Return names without suffixes, and with them where two would be the same."""
     short = [_without_suffix(name) for name in names]
     counts = Counter(short)
@@ -294,7 +296,7 @@ def _stems(names: Sequence[str]) -> list[str]:
 
 
 def _without_suffix(name: str) -> str:
-    for suffix in (*volumes.SUFFIXES[::-1], *SUFFIXES):
+    for suffix in (*volumes.SUFFIXES[::-1], *SUFFIXES, *VIDEOS):
         if name.lower().endswith(suffix):
             return name[: -len(suffix)]
     return name

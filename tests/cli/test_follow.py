@@ -50,9 +50,9 @@ def test_objects_of_a_video_are_followed_and_kept_when_the_command_is_repeated(t
     assert iou(decode_mask(found["a.mp4/4"]["segmentation"]), truth(4)) > 0.7
     assert {one["track_id"] for one in found.values()} == {1}
     assert (tmp_path / "out" / "overlays" / "a.mp4").stat().st_size > 500
-    before = (tmp_path / "out" / "instances" / "a.mp4.json").stat().st_mtime_ns
+    before = (tmp_path / "out" / "instances" / "a.json").stat().st_mtime_ns
     run(monkeypatch, *command, "boxes=[[20,30,55,60]]")
-    assert (tmp_path / "out" / "instances" / "a.mp4.json").stat().st_mtime_ns == before
+    assert (tmp_path / "out" / "instances" / "a.json").stat().st_mtime_ns == before
 
 
 def test_a_prompt_in_the_middle_is_followed_both_ways(tmp_path, monkeypatch):
@@ -65,6 +65,20 @@ def test_a_prompt_in_the_middle_is_followed_both_ways(tmp_path, monkeypatch):
     found = found_in(tmp_path / "out", "clip")
     assert sorted(found) == [f"clip/{frame}" for frame in range(4)]
     assert iou(decode_mask(found["clip/0"]["segmentation"]), truth(0)) > 0.6
+    both = [{"points": [[45, 45]], "labels": [1]}, {"points": [[110, 10]], "labels": [1]}]
+    (tmp_path / "points.json").write_text(json.dumps({"clip/2": both}))
+    run(monkeypatch, "checkpoint=sam2_nano", *places, "follow=true", "formats=[labels]")
+    content = json.loads((tmp_path / "out" / "instances.json").read_text())
+    assert {one["track_id"] for one in content["annotations"]} == {1, 2}  # of the prompts as they are now
+
+
+def test_videos_of_one_name_do_not_take_each_others_place(tmp_path, monkeypatch):
+    for name in ("cam.1.mp4", "cam.2.mp4", "cam.1.mkv"):
+        write_pictures(tmp_path / "in" / name, [picture(frame) for frame in range(2)])
+    places = [f"images={tmp_path / 'in'}", f"output={tmp_path / 'out'}", "boxes=[[20,30,55,60]]"]
+    run(monkeypatch, "checkpoint=sam2_nano", *places, "follow=true", "formats=[labels]")
+    found = sorted(path.name for path in (tmp_path / "out" / "labels").iterdir())
+    assert found == ["cam.1.mkv", "cam.1.mp4", "cam.2"]
 
 
 def test_a_volume_comes_back_with_its_geometry(tmp_path, monkeypatch):

@@ -26,11 +26,11 @@ class Squares(ClipSet):
     def __init__(self):
         super().__init__([Clip("squares", tuple("012345"), (0, 1, 2, 3, 5))])
 
-    def read_frame(self, clip, frame, with_image=True, with_masks=True):
+    def read_frame(self, clip, frame, with_image=True):
         masks = torch.zeros(2, *SIZE, dtype=torch.bool)
         masks[0, 5:25, 5 + 3 * frame : 30 + 3 * frame] = True
         masks[1, 35:55, 40:70] = frame >= LATE
-        known = with_masks and frame in self.clips[0].annotated
+        known = frame in self.clips[0].annotated
         packed = pack_masks(((number + 1, mask) for number, mask in enumerate(masks) if known), SIZE)
         image = torch.randint(0, 90, (3, *SIZE), generator=torch.Generator().manual_seed(frame), dtype=torch.uint8)
         image[:, masks.any(0)] += 120

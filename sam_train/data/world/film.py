@@ -166,11 +166,11 @@ class ToyClips(ClipSet):
         self.split, self.image_size, self.seed = split, image_size, seed
         super().__init__([Clip(f"toy-video/{split}/{n:06d}", frames, range(num_frames)) for n in range(num_clips)])
 
-    def read_frame(self, clip: int, frame: int, with_image: bool = True, with_masks: bool = True) -> Sample:
+    def read_frame(self, clip: int, frame: int, with_image: bool = True) -> Sample:
         """Draw one frame; what is nearly or wholly hidden on the first frame is scenery, not an object."""
         scene, actors = _scene(self.split, clip, self.image_size, self.seed)
         image, labels = scene.paint(frame / (len(self.clips[clip].frames) - 1))
-        present = np.intersect1d(np.unique(labels), actors) if with_masks else np.zeros(0, int)
+        present = np.intersect1d(np.unique(labels), actors)
         return Sample(
             id=f"{self.clips[clip].name}/{self.clips[clip].frames[frame]}",
             image=torch.from_numpy(np.ascontiguousarray(image if with_image else image[:0])),

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import accumulate
-
-import torch
 
 from sam_train.data.sources.base import Choose, ImageSet, Split, all_objects
 from sam_train.data.sources.splits import SPLITS, complete_splits
@@ -49,17 +47,16 @@ class ClipSet(ImageSet):
         self.ids = tuple(f"{clips[number].name}/{clips[number].frames[frame]}" for number, frame in self._places)
 
     @abstractmethod
-    def read_frame(self, clip: int, frame: int, with_image: bool = True, with_masks: bool = True) -> Sample:
+    def read_frame(self, clip: int, frame: int, with_image: bool = True) -> Sample:
         """Read one frame and, if it is annotated, the objects on it.
 
-        Without ``with_image`` the image need not be decoded: the sample then has its size but no channel. Without
-        ``with_masks``, and on frames that are not annotated, there are no objects.
+        Without ``with_image`` the image need not be decoded: the sample then has its size but no channel. On frames
+        that are not annotated there are no objects.
 
         Args:
             clip: Index of the clip.
             frame: Index of the frame in the clip.
             with_image: Whether the image is wanted.
-            with_masks: Whether the objects are wanted.
 
         Raises:
             FileError: If a file is missing, unreadable or inconsistent; it names clip and frame.
@@ -106,9 +103,9 @@ class ClipSubset(ClipSet):
         self.indices = tuple(indices)
         self.categories = clips.categories
 
-    def read_frame(self, clip: int, frame: int, with_image: bool = True, with_masks: bool = True) -> Sample:
+    def read_frame(self, clip: int, frame: int, with_image: bool = True) -> Sample:
         """See :meth:`ClipSet.read_frame`."""
-        return self.whole.read_frame(self.indices[clip], frame, with_image, with_masks)
+        return self.whole.read_frame(self.indices[clip], frame, with_image)
 
     def group_of(self, clip: int) -> str:
         """See :meth:`ClipSet.group_of`."""
@@ -153,8 +150,3 @@ def split_clips(clips: ClipSet, assigned: Sequence[Split | None], where: str) ->
         if rows := [row for row, found in enumerate(assigned) if found == split]:
             splits[split] = ClipSubset(clips, rows)
     return complete_splits(splits, where)
-
-
-def without_objects(sample: Sample) -> Sample:
-    """Return the frame alone."""
-    return replace(sample.keep(torch.zeros(0, dtype=torch.long)), labels=sample.labels[:1] * 0)

@@ -98,7 +98,7 @@ class FolderClips(ClipSet):
         self.files = tuple(files)
         super().__init__([Clip(clip.name, clip.frames, clip.annotated) for clip in files])
 
-    def read_frame(self, clip: int, frame: int, with_image: bool = True, with_masks: bool = True) -> Sample:
+    def read_frame(self, clip: int, frame: int, with_image: bool = True) -> Sample:
         """See :meth:`ClipSet.read_frame`."""
         files = self.files[clip]
         path = files.images[frame]
@@ -107,11 +107,11 @@ class FolderClips(ClipSet):
         labels, numbers = torch.zeros(1, *size, dtype=torch.int32), torch.zeros(0, dtype=torch.long)
         packed = labels, numbers, numbers
         name = files.frames[frame]
-        if with_masks and name in files.objects:
+        if name in files.objects:
             paths = files.objects[name].items()
             masks = ((value, self._read(files, frame, path, image)[0] > 0) for value, path in paths)
             packed = pack_masks((one for one in masks if one[1].any()), (size[0], size[1]))
-        elif with_masks and name in files.masks:
+        elif name in files.masks:
             labels = self._read(files, frame, files.masks[name], image)
             numbers = labels.unique().long()
             numbers = numbers[numbers > 0]

@@ -36,12 +36,12 @@ class DrawnClips(ClipSet):
         """Return the category of an object, where the data say one."""
         return None
 
-    def read_frame(self, clip: int, frame: int, with_image: bool = True, with_masks: bool = True) -> Sample:
+    def read_frame(self, clip: int, frame: int, with_image: bool = True) -> Sample:
         """See :meth:`ClipSet.read_frame`."""
         content = self.clips[clip]
         image = self.picture(clip, frame)
         size = image.shape[1], image.shape[2]
-        is_known = with_masks and frame in content.annotated
+        is_known = frame in content.annotated
         packed = pack_masks(self._masks(clip, frame, size) if is_known else (), size)
         categories = [self.category(clip, value) for value in packed.value.tolist()]
         return Sample(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sam_train.data.sources.base import ImageSet
-from sam_train.data.sources.video.clips import Clip, ClipSet, without_objects
+from sam_train.data.sources.video.clips import Clip, ClipSet
 from sam_train.errors import Problem
 from sam_train.structures import Sample
 
@@ -30,10 +30,9 @@ class SliceClips(ClipSet):
             ]
         )
 
-    def read_frame(self, clip: int, frame: int, with_image: bool = True, with_masks: bool = True) -> Sample:
+    def read_frame(self, clip: int, frame: int, with_image: bool = True) -> Sample:
         """See :meth:`ClipSet.read_frame`."""
-        sample = self.images.read(self.rows[clip][frame], with_image=with_image)
-        return sample if with_masks else without_objects(sample)
+        return self.images.read(self.rows[clip][frame], with_image=with_image)
 
     def spacing(self, clip: int) -> tuple[float, float, float] | None:
         """See :meth:`ClipSet.spacing`."""

@@ -38,7 +38,8 @@ def score_clip(
     """Score every object of a clip by every protocol.
 
     An object's score is the mean over the annotated frames other than the one it was prompted on, in a video without
-    the last frame, as the DAVIS challenges have it. Objects without such a frame have no row.
+    the last frame, as the DAVIS challenges have it. Objects without such a frame have no row. Of a volume, slices that
+    hold the object neither in truth nor as found do not count: a model that finds nothing anywhere would seem good.
 
     Returns:
         One row for each object and protocol, see :mod:`sam_train.metrics.table`: ``image`` is the clip, ``group`` the
@@ -47,6 +48,7 @@ def score_clip(
     import pyarrow as pa
 
     scores: dict[tuple[str, int, str], list[list[float]]] = {}
+    idle: dict[tuple[str, int, str], list[list[float]]] = {}
     volumes: dict[tuple[str, int, str], _Masks] = {}
     categories: dict[int, str] = {}
     last = None if clip.is_volume or len(clip.frames) <= 2 else clip.frames[-1]
@@ -57,18 +59,19 @@ def score_clip(
             if clip.is_volume:
                 volumes.setdefault(key, _Masks()).add(followed.frame, pair)
             if value not in followed.prompted and followed.frame != last:
-                lists = scores.setdefault(key, [[] for _ in metrics])
-                for of_metric, metric in zip(lists, metrics, strict=True):
-                    of_metric.append(float(metric(pair)[0]))
+                found = [float(metric(pair)[0]) for metric in metrics]
+                is_idle = clip.is_volume and not (pair.predicted.any() or pair.truth.any())
+                (idle if is_idle else scores).setdefault(key, []).append(found)
     columns: dict[str, list[object]] = {}
-    objects = sorted({(protocol, value) for protocol, value, _ in scores})
+    objects = sorted({(protocol, value) for protocol, value, _ in [*scores, *idle]})
     for protocol, value in objects:
         row: dict[str, object] = {"image": clip.name, "object": value, "prompt": protocol, "group": clip.group}
         row["category"] = categories.get(value)
         for name in models:
-            of_model = scores[protocol, value, name]
-            row["frames"] = len(of_model[0])
-            for metric, values in zip(metrics, of_model, strict=True):
+            key = protocol, value, name
+            row["frames"] = len(scores.get(key, ())) + len(idle.get(key, ()))
+            of_model = scores.get(key) or idle[key]
+            for metric, values in zip(metrics, zip(*of_model, strict=True), strict=True):
                 row[column_of(metric, name)] = sum(values) / len(values)
             if clip.is_volume:
                 found = volumes[protocol, value, name].scores(clip.spacing)

@@ -122,3 +122,28 @@ def test_a_person_corrects_each_object_where_it_fits_worst(model, monkeypatch):
 def test_the_first_rounds_are_the_same_however_many_follow(model):
     one, two = (correct_clip(model, CLIP, number) for number in (1, 2))
     assert {value: curve[:1] for value, curve in two.items()} == one
+
+
+class Slices(Squares):
+    """The same as a volume, on whose last slices the first square is not."""
+
+    def __init__(self):
+        ClipSet.__init__(self, [Clip("squares", tuple("012345"), tuple(range(6)), 0)])
+
+    def read_frame(self, clip, frame, with_image=True):
+        sample = super().read_frame(clip, frame, with_image)
+        return sample.keep(torch.arange(0)) if frame > 2 else sample.keep(torch.tensor([0]))
+
+
+def test_finding_nothing_in_a_volume_is_no_merit(monkeypatch, model):
+    nothing = VideoSession._found
+
+    def find_nothing(session, frame, rows, size):
+        found = nothing(session, frame, rows, size)
+        return found if frame == 0 else found._replace(masks=found.masks & False)
+
+    monkeypatch.setattr(VideoSession, "_found", find_nothing)
+    clip = HeldOutClips(Slices())[0]
+    (row,) = score_clip({"": model}, clip, {MASK: CLIP_PROTOCOLS[MASK]}, VIDEO_METRICS).to_pylist()
+    assert (row["j"], row["f"], row["frames"]) == (0, 0, 5)  # of five slices three hold no object, and none was found
+    assert 0 < row["volume_dice"] < 1

@@ -9,6 +9,7 @@ import torch
 
 from sam_train.data.loading.clip_dataset import HeldOutClip
 from sam_train.inference.clip_prompts import give_mask, prompt_object
+from sam_train.inference.interaction import taken_up
 from sam_train.inference.video_session import FrameMasks, VideoSession, encode_frame
 from sam_train.models.sam2.tracking import TrackingModel
 from sam_train.prompts.protocols import Protocol
@@ -75,7 +76,8 @@ def _follow_course(
         encoded: dict[tuple[int, ...], ImageFeatures] = {}
         for name, model in models.items():
             if encoders[name] not in encoded:
-                encoded[encoders[name]] = encode_frame(model, sample.image)
+                kept = clip.features(frame, sample.size)
+                encoded[encoders[name]] = encode_frame(model, sample.image) if kept is None else taken_up(model, kept)
         new = [value for value in sample.value.tolist() if frame in annotated and value not in known]
         known.update(new)
         found = {}

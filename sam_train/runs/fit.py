@@ -200,15 +200,13 @@ def _own_callbacks(settings: Settings, given: Sequence[Callback]) -> Iterator[Ca
     """All callbacks of a run, in order."""
     yield LastValidation()
     yield from given
-    if settings.task is not None:
-        if settings.cache is not None:
-            raise InputError("cache=on: features of clips are not kept; leave cache out with task=video")
-        if settings.prompter is not None:
-            raise InputError("prompter=center: finds objects of images; leave it out with task=video")
-        return
     if settings.cache is not None:
         cache = settings.cache
         yield FeatureCache(cache.folder, cache.views, cache.dtype)  # pyright: ignore[reportArgumentType]
+    if settings.task is not None:
+        if settings.prompter is not None:
+            raise InputError("prompter=center: finds objects of images; leave it out with task=video")
+        return
     assert settings.loader.max_objects is not None
     yield MicroBatchFinder(settings.loader, settings.loader.max_objects)
 

@@ -224,20 +224,26 @@ class ClipData(SegmentationData):
 
     def train_dataloader(self) -> ResumableLoader:
         """Return batches of parts of clips: the same stream on any number of devices."""
-        loading, share = self.loading, Share.own()
-        dataset = TrainClips(
-            self.clips("train"), self.preprocessing, self.choice, loading.augmentation, loading.min_area, self.seed
-        )
-        batches = TrainBatches(len(dataset), loading.batch_size, self.seed, share.rank, share.world_size)
+        dataset, share = self._train_clips(), Share.own()
+        batches = TrainBatches(len(dataset), self.loading.batch_size, self.seed, share.rank, share.world_size)
         return ResumableLoader(dataset, batches, merge=collate_clips, **self._options(persistent=True))
 
     def val_dataloader(self) -> BatchLoader:
         """Return this device's share of the validation clips, which are read when they are followed."""
-        return self._held_out("val", self.max_val_clips, self.max_val_frames)
+        return self._loader_of(self._val_clips())
 
     def eval_dataloader(self, split: Split) -> BatchLoader:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Return this device's share of a split's clips, whole."""
-        return self._held_out(split, None, None)
+        return self._loader_of(HeldOutClips(self.clips(split)))
+
+    def views(self) -> list[Views]:
+        """Return the frames that training and validation see, whose features a cache may keep."""
+        return [self._train_clips().views, self._val_clips().views(self.preprocessing)]
+
+    @property
+    def num_encoded(self) -> int:
+        """Number of frames encoded at once where nothing trains: at most as many as in training, and few anyway."""
+        return min(self.loading.batch_size * self.choice.num_frames, MOST_ENCODED)
 
     def clips(self, split: Split) -> ClipSet:
         """Return the clips of a split."""
@@ -245,7 +251,21 @@ class ClipData(SegmentationData):
         assert isinstance(found, ClipSet)
         return found
 
-    def _held_out(self, split: Split, max_clips: int | None, max_frames: int | None) -> BatchLoader:
-        dataset, share = HeldOutClips(self.clips(split), max_clips, max_frames), Share.own()
+    def _train_clips(self) -> TrainClips:
+        return TrainClips(
+            self.clips("train"),
+            self.preprocessing,
+            self.choice,
+            self.loading.augmentation,
+            self.loading.min_area,
+            self.seed,
+            self.cache,
+        )
+
+    def _val_clips(self) -> HeldOutClips:
+        return HeldOutClips(self.clips("val"), self.max_val_clips, self.max_val_frames, self.cache)
+
+    def _loader_of(self, dataset: HeldOutClips) -> BatchLoader:
+        share = Share.own()
         clips = Subset(dataset, range(share.rank % len(dataset), len(dataset), share.world_size))
         return BatchLoader(clips, merge=lambda items: items[0], num_workers=0)

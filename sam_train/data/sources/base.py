@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from sam_train.errors import FileError, Problem
@@ -50,6 +50,12 @@ class VolumeSlice(NamedTuple):
     spacing: tuple[float, float, float] | None
 
 
+def pixel_hash(image: UInt8[Tensor, "c h w"]) -> str:
+    """Return a hash of an image's size and pixels."""
+    content = f"{tuple(image.shape)}".encode() + image.contiguous().numpy().tobytes()
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
 class ImageSet(ABC):
     """Images of one split, read lazily. Image sets are picklable: loading processes read from their own copies.
 
@@ -89,9 +95,7 @@ class ImageSet(ABC):
 
         Images of one identity in two splits are refused. By default this is a hash of the decoded pixels.
         """
-        image = self.read(index, no_objects).image
-        content = f"{tuple(image.shape)}".encode() + image.contiguous().numpy().tobytes()
-        return hashlib.blake2b(content, digest_size=16).hexdigest()
+        return pixel_hash(self.read(index, no_objects).image)
 
     def fingerprint(self, index: int) -> str:
         """Return what changes when the image's pixels change; cached features are found by this and the id."""

@@ -10,12 +10,11 @@ from sam_train.app.labeling import Labeling
 from sam_train.app.models import Models
 from sam_train.app.pictures import Picture
 from sam_train.app.saving import SavedLabels
-from sam_train.app.tuning import SHARES, Recipe, Tuner
+from sam_train.app.tuning import Recipe, Tuner, source_of
 from sam_train.checkpoints import save_checkpoint
 from sam_train.checkpoints.reading import SHIPPED, read_checkpoint
 from sam_train.checkpoints.report import find_preset
 from sam_train.data.sources.base import DataSource
-from sam_train.data.sources.folder import FolderSource
 from sam_train.errors import InputError
 from sam_train.models import ImageModel
 from sam_train.runs.opening import as_in_training, image_tones, is_run, open_both
@@ -87,7 +86,7 @@ def open_labeling(
     choice = opened.choice(tuned or untuned, folder)
 
     def source() -> DataSource:
-        own = FolderSource(str(saved.folder), background=0, split=SHARES, check=False, window=window)
+        own = source_of(saved.folder, window)
         return own if window is not None else as_in_training(own, opened.checkpoint)
 
     def take(run: Run, number: int) -> None:

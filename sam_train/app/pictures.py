@@ -90,10 +90,15 @@ def pictures_of_source(source: DataSource) -> list[Picture]:
     for images in source.splits().values():
         if not any(images is other for other in seen):  # validation images may stand in for those of the test
             seen.append(images)
-            pictures += (_picture(images, index) for index in range(len(images)))
+            pictures += pictures_of_images(images)
     if not pictures:
         raise InputError("data: there are no images in any split; see data.split")
     return pictures
+
+
+def pictures_of_images(images: ImageSet) -> list[Picture]:
+    """Return the images of a set, with their objects."""
+    return [_picture(images, index) for index in range(len(images))]
 
 
 def _picture(images: ImageSet, index: int) -> Picture:

@@ -6,7 +6,7 @@ import json
 import shutil
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -14,6 +14,7 @@ from typing import Literal
 from sam_train.data.loading.augmentation import Augmentation
 from sam_train.data.loading.datamodule import Loading
 from sam_train.data.sources.base import DataSource
+from sam_train.data.sources.folder import FolderSource
 from sam_train.errors import InputError
 from sam_train.files import write_json
 from sam_train.prompts.simulator import PromptSimulator
@@ -30,6 +31,16 @@ SHARES = (0.8, 0.2, 0.0)
 _CURVE = 5  # validations
 _VIEWS = 4  # of each image, augmented and encoded once
 _CURRENT = "current.json"
+
+def source_of(folder: Path, window: str | Sequence[float] | None = None) -> FolderSource:
+    """Return what was accepted as data to tune on.
+
+    Args:
+        folder: Of labels.
+        window: What becomes black and white, if that is not left to the model.
+    """
+    return FolderSource(str(folder), background=0, split=SHARES, check=False, window=window)
+
 
 State = Literal["idle", "running", "done", "failed"]
 

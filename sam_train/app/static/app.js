@@ -10,7 +10,7 @@ const DRAG = 5; // pixels of the screen, from which a click is a box
 let state = null; // of the server: images, tuning, categories
 let image = null; // {index, bitmap, width, height}
 let work = null; // of the image shown: {now, past, future, revision, saved, changed}
-let view = { scale: 1, x: 0, y: 0 }; // pixels of the image to those of the canvas
+let view = { scale: 1, x: 0, y: 0, isWhole: true }; // pixels of the image to those of the canvas
 let tool = "click";
 let category = "";
 let gesture = null; // what the pointer is doing
@@ -20,6 +20,7 @@ let nextId = 1;
 let loading = 0; // counts images asked for; only the last one is shown
 const works = new Map(); // of every image that was opened here
 const answers = new Map(); // masks by image, steps and tuned model
+const asked = new Map(); // of those on their way
 const layers = new WeakMap(); // drawn masks by object, which never change
 
 // ---------------------------------------------------------------- the server
@@ -76,7 +77,15 @@ async function refresh() {
 
 // ---------------------------------------------------------------- images
 
-async function open(index, direction = 1, tries = state.images.length) {
+/** Run something to its end as one action, so that the page does not look idle between two requests. */
+async function busy(action) {
+  setBusy(1);
+  try { return await action(); } finally { setBusy(-1); }
+}
+
+const open = (index, direction = 1) => busy(() => load(index, direction, state.images.length));
+
+async function load(index, direction, tries) {
   const mine = ++loading;
   if (tries <= 0) return note("no image can be read");
   try {
@@ -88,6 +97,7 @@ async function open(index, direction = 1, tries = state.images.length) {
     if (mine !== loading) return;
     if (!works.has(index)) works.set(index, newWork(known));
     image = { index, bitmap, width: bitmap.width, height: bitmap.height };
+    document.body.dataset.image = index;
     work = works.get(index);
     showWhole();
     show();
@@ -98,7 +108,7 @@ async function open(index, direction = 1, tries = state.images.length) {
     if (error.status !== 422) return note(error.message);
     state.images[index].problem = error.message;
     note(`skipped ${state.images[index].name}: ${error.message}`);
-    await open(wrapped(index + direction), direction, tries - 1);
+    await load(wrapped(index + direction), direction, tries - 1);
   }
 }
 
@@ -124,7 +134,9 @@ function step(direction) {
 function nextUnsaved() {
   const after = state.images.map((_, offset) => wrapped(image.index + 1 + offset));
   const index = after.find((one) => !state.images[one].saved && !state.images[one].problem);
-  if (index === undefined) { note("every image is accepted"); show(); } else { open(index); }
+  if (index !== undefined) return open(index);
+  note("every image is accepted");
+  show();
 }
 
 // ---------------------------------------------------------------- objects: values that are replaced, never changed
@@ -196,21 +208,23 @@ function setCategory(name) {
 
 const keyOf = (object) => `${image.index} ${state.tuned} ${state.hasTuned} ${JSON.stringify(object.steps)}`;
 
-async function askAll() {
-  await Promise.all(work.now.objects.map(ask));
+const askAll = () => Promise.all(work.now.objects.map(ask));
+
+/** Asks for an object's masks, once; returns when they are there. */
+function ask(object) {
+  const key = keyOf(object);
+  if (!object.steps.length || answers.has(key)) return null;
+  if (!asked.has(key)) asked.set(key, request(object, key).finally(() => asked.delete(key)));
+  return asked.get(key);
 }
 
-async function ask(object) {
-  const key = keyOf(object);
-  if (!object.steps.length || answers.has(key)) return;
-  answers.set(key, null); // on its way
-  const [asked, mine] = [work, loading];
+async function request(object, key) {
+  const [of, mine] = [work, loading];
   try {
     answers.set(key, await call("POST", `api/images/${image.index}/masks`, { steps: object.steps }));
   } catch (error) {
-    answers.delete(key);
     note(error.message);
-    if (error.status === 422 && asked === work && asked.now.objects.includes(object) && asked.past.length) undo();
+    if (error.status === 422 && of === work && of.now.objects.includes(object) && of.past.length) undo();
   }
   if (mine === loading) show();
 }
@@ -317,19 +331,22 @@ function drawn(mask, color) {
 
 const canvasOf = (model) => $(model).querySelector("canvas");
 
+/** Gives canvases their size on the screen; a whole image stays whole. */
 function fit() {
   for (const model of MODELS) {
     const canvas = canvasOf(model);
     const [width, height] = [canvas.clientWidth, canvas.clientHeight].map((side) => Math.round(side * devicePixelRatio));
     if (canvas.width !== width || canvas.height !== height) [canvas.width, canvas.height] = [width, height];
   }
+  if (image && view.isWhole) showWhole();
   draw();
 }
 
 function showWhole() {
   const canvas = canvasOf("untuned");
   const scale = Math.min(canvas.width / image.width, canvas.height / image.height);
-  view = { scale, x: (canvas.width - image.width * scale) / 2, y: (canvas.height - image.height * scale) / 2 };
+  const [x, y] = [(canvas.width - image.width * scale) / 2, (canvas.height - image.height * scale) / 2];
+  view = { scale, x, y, isWhole: true };
 }
 
 function draw() {
@@ -455,8 +472,15 @@ function showObjects() {
 
 // ---------------------------------------------------------------- accepting
 
+let isAccepting = false;
+
 async function accept() {
-  if (!image) return;
+  if (!image || isAccepting) return;
+  isAccepting = true;
+  try { await busy(acceptShown); } finally { isAccepting = false; }
+}
+
+async function acceptShown() {
   $("category").blur();
   const accepted = image.index;
   const mine = work;
@@ -465,7 +489,7 @@ async function accept() {
   const objects = [];
   for (const object of mine.now.objects) {
     const layer = layerOf(object, object.use);
-    if (!layer) return note("a mask is still on its way; accept again in a moment");
+    if (!layer) return; // what went wrong was told
     if (!layer.pixels) continue;
     const before = object.steps.length ? 0 : object.known?.clicks ?? 0;
     const answer = object.steps.length ? answerOf(object, object.use) : null;
@@ -478,7 +502,7 @@ async function accept() {
     const done = await call("PUT", `api/images/${accepted}/objects`, { objects, revision: mine.revision });
     Object.assign(mine, { ...done, changed: false });
     await refresh();
-    if (mine === work) nextUnsaved();
+    if (mine === work) await nextUnsaved();
   } catch (error) {
     note(error.message);
     if (error.status === 409) mine.revision = (await call("GET", `api/images/${accepted}/objects`)).revision;
@@ -532,9 +556,11 @@ function showTuning() {
 function tuningText(step) {
   const { tuning, accepted, fewest } = state;
   if (tuning.state === "failed") return `Tuning failed: ${tuning.message}`;
-  const gain = tuning.iou.length > 1 ? ` IoU on accepted images that did not train: ${tuning.iou[0][1].toFixed(3)} → ${tuning.iou.at(-1)[1].toFixed(3)}.` : "";
+  const [before, best] = [tuning.iou[0]?.[1], Math.max(...tuning.iou.slice(1).map(([, value]) => value))]; // the best is kept
+  const gain = tuning.iou.length > 1 ? ` IoU on accepted images that did not train: ${before.toFixed(3)} → ${best.toFixed(3)}.` : "";
+  const advice = tuning.iou.length > 1 && best <= before ? " That is no better: accept more images and tune again." : "";
   if (tuning.state === "running") return `${step ? `Step ${step} of ${tuning.steps}` : "Reading images"}, ${tuning.images} images.${gain}`;
-  if (tuning.state === "done") return `Tuned on ${tuning.images} images.${gain}`;
+  if (tuning.state === "done") return `Tuned on ${tuning.images} images.${gain}${advice}`;
   if (accepted < fewest) return `Accept ${fewest} images or more, then the model can learn from them.`;
   return `${accepted} accepted images to learn from.`;
 }
@@ -596,7 +622,7 @@ function move(event) {
   const [dx, dy] = [event.clientX - gesture.x, event.clientY - gesture.y];
   const point = pointOf(event);
   if (gesture.pan) {
-    view = { ...gesture.pan, x: gesture.pan.x + dx * devicePixelRatio, y: gesture.pan.y + dy * devicePixelRatio };
+    view = { scale: view.scale, x: gesture.pan.x + dx * devicePixelRatio, y: gesture.pan.y + dy * devicePixelRatio };
   } else if (gesture.stroke) {
     gesture.stroke.points.push(rounded(point));
   } else if (gesture.label === 1 && (gesture.box || Math.hypot(dx, dy) > DRAG)) {

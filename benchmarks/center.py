@@ -1,8 +1,9 @@
 """Objects without a prompt on real images: a head (``prompter=center``) beside the grid of clicks.
 
-Every set is trained once by a ``python train.py`` of its own: the decoder and the head beside a frozen encoder. Then both ways find what is in the held-out images, by the same tuned decoder. Seconds are of the processor.
+Every set is trained once by a ``python train.py`` of its own: the decoder and the head beside a frozen encoder. Then
+both ways find what is in the held-out images, by the same tuned decoder. Seconds are of the processor.
 
-python -m benchmarks.center --data DATA [--sets balloon ...] [--steps 300] [--images 15] [--views 4] [--out outputs/center]
+python -m benchmarks.center --data DATA [--sets balloon ...] [--steps 300] [--views 4] [--images 15] [--out ...]
 """
 
 from __future__ import annotations
@@ -96,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--sets", nargs="+", default=[*SETS], choices=[*SETS])
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--images", type=int, default=15)
-    parser.add_argument("--views", type=int, default=4, help="of a training image that are cached; 0 for new ones always")
+    parser.add_argument("--views", type=int, default=4, help="of an image that are cached; 0: a new one each time")
     parser.add_argument("--out", type=Path, default=Path("outputs/center"))
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)

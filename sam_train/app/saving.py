@@ -26,7 +26,6 @@ from sam_train.inference.mask_files import coco_annotations, write_coco, write_l
 from sam_train.metrics.rle import decode_mask
 from sam_train.runs.predict import stems_of
 
-
 _KEYS = {"name", "file_name", "height", "width", "objects"}
 
 

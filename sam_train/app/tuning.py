@@ -28,9 +28,12 @@ FEWEST = 2
 """Accepted images to tune on: one to learn from, one to see by whether it helps."""
 SHARES = (0.8, 0.2, 0.0)
 """Of accepted images: what trains, and what chooses the best step and draws the curve."""
-_CURVE = 5  # validations
+_CURVE = 3  # validations, and one before the first step
+_VALIDATED = 10  # images
+_OBJECTS = 8  # of an image in one step: half of the usual, for a minute on a laptop
 _VIEWS = 4  # of each image, augmented and encoded once
 _CURRENT = "current.json"
+
 
 def source_of(folder: Path, window: str | Sequence[float] | None = None) -> FolderSource:
     """Return what was accepted as data to tune on.
@@ -56,7 +59,7 @@ class Recipe:
     """
 
     model: ModelChoice = field(default_factory=ModelChoice)
-    steps: int = 100
+    steps: int = 60
     device: str | None = None
 
     def settings(self, source: DataSource, embeddings: Path) -> Settings:
@@ -77,8 +80,8 @@ class Recipe:
             data=source,
             model=self.model,
             tuning=Tuning("frozen"),
-            prompts=PromptSimulator(box=1, point=1, corrections=2),
-            loader=Loading(augmentation=Augmentation(), num_workers=0),
+            prompts=PromptSimulator(box=1, point=1, corrections=1),
+            loader=Loading(max_objects=_OBJECTS, max_val_images=_VALIDATED, augmentation=Augmentation(), num_workers=0),
             trainer=trainer,
             evaluation=Evaluation(split="val"),
             cache=Cache(str(embeddings), views=_VIEWS),

@@ -17,10 +17,8 @@ def disc(x: float, y: float, radius: float = 10) -> np.ndarray:
     return (columns - x) ** 2 + (rows - y) ** 2 < radius**2
 
 
-@pytest.fixture
-def photos(tmp_path):
-    """A folder of three images, each with a bright disc and a dimmer one, and of a file that is none."""
-    folder = tmp_path / "photos"
+def write_photos(folder):
+    """Three images, each with a bright disc and a dimmer one, and a file that is none."""
     folder.mkdir()
     for index in range(3):
         pixels = np.full((*SIZE, 3), 30, np.uint8)
@@ -31,15 +29,21 @@ def photos(tmp_path):
     return folder
 
 
+def open_folder(photos, labels, checkpoint="sam2_nano", steps=2, pictures=None, image_size=64, **options):
+    """Opens a folder as ``sam-app`` does."""
+    found, notes = pictures_in_folder(photos)
+    pictures = pictures or found
+    saved = SavedLabels(labels, pictures, str(photos))
+    model = Opened(str(checkpoint), image_size=image_size, device="cpu")
+    return open_labeling(pictures, notes, saved, model, steps, **options)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    return write_photos(tmp_path / "photos")
+
+
 @pytest.fixture
 def open_page(photos, tmp_path):
-    """Opens the folder as ``sam-app`` does, each time as a new server would."""
-
-    def opened(checkpoint="sam2_nano", steps=2, pictures=None, image_size=64, **options):
-        found, notes = pictures_in_folder(photos)
-        pictures = pictures or found
-        saved = SavedLabels(tmp_path / "labels", pictures, str(photos))
-        model = Opened(checkpoint, image_size=image_size, device="cpu")
-        return open_labeling(pictures, notes, saved, model, steps, **options)
-
-    return opened
+    """Opens the folder, each time as a new server would."""
+    return lambda **options: open_folder(photos, tmp_path / "labels", **options)

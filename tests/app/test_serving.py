@@ -22,7 +22,7 @@ def test_any_free_port_of_this_machine_alone_is_taken():
 
 
 def test_an_address_of_another_machine_is_refused():
-    with pytest.raises(InputError, match="192.0.2.1"):
+    with pytest.raises(InputError, match=r"192\.0\.2\.1"):
         take_port("192.0.2.1", 0)
 
 

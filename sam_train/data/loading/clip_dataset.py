@@ -143,17 +143,19 @@ class HeldOutClip:
         index: Its index there.
         num_frames: So many of its frames, from the first annotated one on; of a volume, around its middle.
         cache: Store of the frames' features; None to have them encoded.
+        source: Name of the source that the clip is of, where there are several.
     """
 
     clips: ClipSet
     index: int
     num_frames: int
     cache: FeatureReader | None = None
+    source: str = ""
 
     @property
     def name(self) -> str:
         """Return the clip's name."""
-        return self.clips.clips[self.index].name
+        return self._named(self.clips.clips[self.index].name)
 
     @property
     def ids(self) -> tuple[str]:
@@ -172,7 +174,7 @@ class HeldOutClip:
     @property
     def group(self) -> str:
         """Return the patient, or the clip where nothing says one."""
-        return self.clips.group_of(self.index)
+        return self._named(self.clips.group_of(self.index))
 
     @property
     def spacing(self) -> tuple[float, float, float] | None:
@@ -205,6 +207,9 @@ class HeldOutClip:
         """Return what is kept of a frame of this size, as it was encoded; None where nothing is."""
         return None if self.cache is None else self.cache.read(frame_name(self.clips, self.index, frame), size)
 
+    def _named(self, name: str) -> str:
+        return f"{self.source}/{name}" if self.source else name
+
     def to(self, *args: Any, **kwargs: Any) -> HeldOutClip:
         """Return the clip itself: nothing of it is on a device."""
         return self
@@ -218,6 +223,7 @@ class HeldOutClips(Dataset[HeldOutClip]):
         max_clips: At most the first so many; None for all.
         max_frames: At most so many frames of each; None for all.
         cache: Store of the frames' features; None to have them encoded.
+        source: Name of the source that the clips are of, where there are several.
     """
 
     def __init__(
@@ -226,11 +232,13 @@ class HeldOutClips(Dataset[HeldOutClip]):
         max_clips: int | None = None,
         max_frames: int | None = None,
         cache: FeatureReader | None = None,
+        source: str = "",
     ) -> None:
         self.clips = clips
         self.max_clips = max_clips
         self.max_frames = max_frames
         self.cache = cache
+        self.source = source
 
     def __len__(self) -> int:
         number = len(self.clips.clips)
@@ -241,7 +249,7 @@ class HeldOutClips(Dataset[HeldOutClip]):
             raise IndexError(index)
         length = len(self.clips.clips[index].frames)
         num_frames = length if self.max_frames is None else min(length, self.max_frames)
-        return HeldOutClip(self.clips, index, num_frames, self.cache)
+        return HeldOutClip(self.clips, index, num_frames, self.cache, self.source)
 
     def views(self, preprocessing: Preprocessing) -> ClipViews:
         """Return the frames of these clips, as they are."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 import torch
@@ -66,11 +67,13 @@ class ImageSet(ABC):
         ids: Per image, a name that is unique in the data source.
         categories: Names of all categories, in order; empty where objects have none.
         loose_ends: Problems that belong to no image; :meth:`problems` returns them with those of the first.
+        weights: Where images of several sources are put together, the weight of each; empty where none was given.
     """
 
     ids: Sequence[str]
     categories: Sequence[str] = ()
     loose_ends: Sequence[Problem] = ()
+    weights: Mapping[str, float] = MappingProxyType({})
 
     @property
     def epoch_size(self) -> int:
@@ -122,6 +125,10 @@ class ImageSet(ABC):
     def as_clips(self) -> ClipSet | None:
         """Return the images as clips that objects can be followed through; None if they are none."""
         return None
+
+    def by_source(self) -> Mapping[str, ImageSet]:
+        """Return the images of each source, by its name, where those of several are put together; else nothing."""
+        return {}
 
     def alike(self, index: int) -> range:
         """Return the images of which one takes the place of an image that cannot train."""

@@ -186,14 +186,14 @@ class HeldOutClip:
         """Whether the frames are slices, which have no first and no last one as time has."""
         return self.clips.clips[self.index].middle is not None
 
-    @property
-    def courses(self) -> list[range]:
-        """Return the frames in the orders in which they are followed: a video's once, a volume's from its middle on."""
-        frames, middle = self.frames, self.clips.clips[self.index].middle
-        if middle is None:
-            return [frames]
-        middle = min(middle, frames[-1])
-        return [range(middle, frames.stop), range(middle, frames.start - 1, -1)]
+    def given_on(self) -> dict[int, int]:
+        """Return, of each object of a volume, the slice on which it is given: the one where it is largest."""
+        largest: dict[int, tuple[int, int]] = {}
+        for frame in sorted(self.annotated()):
+            sample = self.read(frame, with_image=False)
+            for value, area in zip(sample.value.tolist(), sample.areas().tolist(), strict=True):
+                largest[value] = max(largest.get(value, (0, frame)), (int(area), frame), key=lambda found: found[0])
+        return {value: frame for value, (_, frame) in largest.items()}
 
     def annotated(self) -> set[int]:
         """Return the indices of the frames whose masks are known."""

@@ -13,8 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,35 +63,34 @@ def with_objects(images: ImageSet, number: int, seed: int) -> list[Picture]:
     return found[:number]
 
 
-def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Return the clicks of the untuned model, and of each number of labeled images the tuned one's."""
+def measure(name: str, options: argparse.Namespace) -> None:
+    """Tune on each number of labeled images and count clicks, unless that was done before."""
     out, splits = options.out.absolute() / name, splits_of(name, options)
-    shutil.rmtree(out, ignore_errors=True)
     save(with_objects(splits["test"], options.images, 0), out / "held_out", options.objects)
     held_out = FolderSource(str(out / "held_out"), background=0, split=(0, 0, 1), check=False)
     pool = with_objects(splits["train"], max(options.labeled), options.seed)
     evaluation = Evaluation(protocols=("clicks",), clicks=CLICKS, overlays=0, pictures=0)
-    recipe, scores = Recipe(steps=options.steps, device="cpu"), dict[str, Any]()
+    recipe = Recipe(steps=options.steps, device="cpu")
     for number in options.labeled:
-        save(pool[:number], out / "labels")
-        folder, start = out / f"run{number}", time.process_time()
-        run = fit(recipe.settings(source_of(out / "labels"), out / "embeddings"), folder)
-        seconds = time.process_time() - start
-        report = evaluate(run, held_out, evaluation, folder / "report", {"num_workers": 0})
-        scores["untuned"] = {**report.clicks["untuned"], "objects": report.num_objects}
-        scores[str(number)] = {**report.clicks["tuned"], "seconds": seconds, "images": min(number, len(pool))}
-    return scores
+        folder = out / f"run{number}"
+        if not (folder / "report" / "report.json").is_file():
+            shutil.rmtree(folder, ignore_errors=True)
+            save(pool[:number], out / "labels")
+            run = fit(recipe.settings(source_of(out / "labels"), out / "embeddings"), folder)
+            evaluate(run, held_out, evaluation, folder / "report", {"num_workers": 0})
 
 
-def row(name: str, scores: dict[str, Any], labeled: Sequence[int]) -> list[str]:
-    """Return a row of the table: clicks, and of how many objects in a hundred ten do not suffice."""
-    objects = scores["untuned"]["objects"]
+def row(folder: Path, labeled: Sequence[int]) -> list[str]:
+    """Return a set's row of the table: mean clicks, and how many objects are not there after ten."""
+    reports = [folder / f"run{number}" / "report" / "report.json" for number in labeled]
+    found = [json.loads(path.read_text()) if path.is_file() else None for path in reports]
+    first = next(report for report in found if report)
 
-    def cell(found: dict[str, Any]) -> str:
-        return f"{found['noc85']:.1f} ({100 * found['failures85'] / objects:.0f} %)"
+    def cell(scores: Mapping[str, Any]) -> str:
+        return f"{scores['noc85']:.1f} ({scores['failures85']})"
 
-    cells = [cell(scores[key]) for key in ("untuned", *map(str, labeled))]
-    return [name, str(objects), *cells, f"{scores[str(labeled[-1])]['seconds']:.0f}"]
+    tuned = [cell(report["clicks"]["tuned"]) if report else "-" for report in found]
+    return [folder.name, str(first["num_objects"]), cell(first["clicks"]["untuned"]), *tuned]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -105,19 +103,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--objects", type=int, default=10, help="of each")
     parser.add_argument("--steps", type=int, default=Recipe().steps)
     parser.add_argument("--seed", type=int, default=0, help="of which images are labeled")
+    parser.add_argument("--show", action="store_true", help="show what is there and measure nothing")
     parser.add_argument("--out", type=Path, default=Path("outputs/labeling"))
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     rows = []
     for name in options.sets:
-        path = options.out / f"{name}.json"
-        if not path.is_file():
-            scores = measure(name, options)
-            path.write_text(json.dumps(scores, indent=2))
-        rows.append(row(name, json.loads(path.read_text()), options.labeled))
+        if not options.show:
+            measure(name, options)
+        rows.append(row(options.out / name, options.labeled))
         print(*rows[-1], flush=True)
-    header = ["set", "objects", "untuned", *(f"{number} images" for number in options.labeled), "tuning s"]
-    show(f"clicks to IoU 0.85, at most {CLICKS} (objects that need more)", header, rows)
+    header = ["set", "objects", "untuned", *(f"{number} images" for number in options.labeled)]
+    show(f"clicks to IoU 0.85 of at most {CLICKS} (objects that need more)", header, rows)
 
 
 if __name__ == "__main__":

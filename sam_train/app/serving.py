@@ -67,7 +67,8 @@ def serve(labeling: Labeling, port: socket.socket, tell: Callable[[str], None]) 
 
     token = secrets.token_urlsafe(16)
     host, number = port.getsockname()[:2]
-    name = f"[{host}]" if ":" in host else host
+    is_any = host in ("0.0.0.0", "::")
+    name = socket.gethostname() if is_any else f"[{host}]" if ":" in host else host
     config = uvicorn.Config(make_app(labeling, token), log_level="warning", access_log=False, server_header=False)
     tell(f"http://{name}:{number}/{token}/")
     with suppress(KeyboardInterrupt):

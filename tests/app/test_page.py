@@ -60,6 +60,7 @@ class Person:
 
     def __init__(self, browser, address, width=1280):
         self.page = browser.new_page(viewport={"width": width, "height": 800})
+        self.page.set_default_timeout(120_000)  # of a machine that does other work, too
         self.errors = []
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.goto(address)

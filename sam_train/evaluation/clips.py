@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from rich.progress import Progress
 
 from sam_train.data.loading.clip_dataset import HeldOutClip
+from sam_train.evaluation.comparison import Scored, of_all_processes
 from sam_train.files import written_whole
 from sam_train.inference.clip_correcting import CLICKS, correct_clip
 from sam_train.inference.clip_scoring import VOLUME_SCORES, score_clip, volume_column
@@ -36,7 +37,7 @@ def score_clips(
     metrics: Sequence[Metric],
     progress: Progress,
     corrected_frames: int = 0,
-) -> pa.Table:
+) -> Scored:
     """Score every object of this process's share of the clips; every process gets the rows of all.
 
     With ``corrected_frames``, rows of clicks have the curve of :func:`correct_clip`, too. Images among the clips are
@@ -46,9 +47,10 @@ def score_clips(
     for_images = {name: protocol for name, protocol in protocols.items() if name != MASK}
     rounds = corrected_frames * len(models)
     bar = progress.add_task(f"following objects with {' and '.join(models)}", total=num_clips * (1 + rounds))
-    tables = []
+    tables, too_small = [], dict[str, int]()
     for clip in clips:
         if isinstance(clip, Batch):
+            too_small |= zip(clip.ids, clip.num_too_small or (), strict=True)
             tables.append(score_batch(models, clip.to(device), for_images, metrics))
             progress.advance(bar, 1 + rounds)
             continue
@@ -60,7 +62,7 @@ def score_clips(
             curves = correct_clip(model, clip, corrected_frames, lambda: progress.advance(bar))
             table = table.append_column(curve_column(name), [_of_rows(table, curves)])
         tables.append(table)
-    return gather_rows(tables)
+    return Scored(gather_rows(tables), sum(of_all_processes(too_small).values()))
 
 
 def curve_column(model: str) -> str:

@@ -45,7 +45,7 @@ def evaluate_clips(
     console = Console(quiet=not is_first())
     loader = data.eval_dataloader(evaluation.split)
     with Progress(console=console, transient=True) as progress:
-        rows = score_clips(
+        rows, num_too_small = score_clips(
             tracking(models),
             _each(loader),
             len(loader),
@@ -59,7 +59,7 @@ def evaluate_clips(
             f"evaluation.split={evaluation.split}: no object of these clips has an annotated frame after its first "
             "one, so there is nothing to compare with"
         )
-    counts = {"num_images": data.num_held_out(evaluation.split), "num_too_small": 0}
+    counts = {"num_images": data.num_held_out(evaluation.split), "num_too_small": num_too_small}
     split = "val" if data.splits[evaluation.split] is data.splits.get("val") else evaluation.split
     report = summarize(
         rows,

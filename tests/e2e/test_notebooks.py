@@ -42,6 +42,27 @@ def test_adapt_a_small_sam(tmp_path, monkeypatch):
 
 def test_volumes(tmp_path, monkeypatch):
     names = run_notebook("volumes", tmp_path, monkeypatch, STEPS=2, PATIENTS=4)
-    own = {organ: score.dice() for organ, score in names["before"].items()}
-    assert names["report"].volumes["untuned"]["dice"] == pytest.approx(sum(own.values()) / len(own), abs=1e-6)
+    own = [score.dice() for score in names["before"].values()]
+    of_report = names["report"].volumes["untuned"]["dice"]  # which leaves out what is small in a slice
+    assert of_report == pytest.approx(sum(own) / len(own), abs=0.01)
     assert len(list(names["folder"].glob("*_found.nii.gz"))) == names["report"].volumes["num_volumes"]
+
+
+def test_automatic_masks(tmp_path, monkeypatch):
+    names = run_notebook("automatic_masks", tmp_path, monkeypatch, STEPS=2, TRAIN=4, HELD_OUT=3, POINTS=4)
+    assert {*names["scores"]} == {"untuned", "tuned", "head"}
+    assert names["scores"]["tuned"]["decodes"] == 16
+
+
+def test_videos(tmp_path, monkeypatch):
+    names = run_notebook("videos", tmp_path, monkeypatch, FRAMES=3, STEPS=1, VOLUMES=3)
+    assert len(names["results"]) == 3
+    assert {*names["report"].tuned} == {"mask", "box", "clicks"}
+    assert {1, 2, 3} >= {*names["labels"].ravel().tolist()} - {0} != set()
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing")  # PEFT's own use of transformers
+def test_exports(tmp_path, monkeypatch):
+    names = run_notebook("exports", tmp_path, monkeypatch, STEPS=1, TRAIN=4)
+    for runtime in ("transformers", "PEFT", "onnxruntime", "Meta"):
+        assert names["iou"](names["found"][runtime], names["found"]["tuned"]) > 0.95

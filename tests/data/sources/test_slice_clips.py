@@ -40,7 +40,7 @@ def test_a_part_of_a_volume_is_around_its_middle(tmp_path):
 
 def test_an_object_of_a_volume_is_given_where_it_is_largest(tmp_path):
     root = make_volumes(tmp_path, 1)
-    growing = np.zeros((*labels().shape[:2], 9), labels().dtype)
+    growing = np.zeros_like(labels())
     for place, side in enumerate((1, 2, 3, 2, 1), start=1):
         growing[:side, :side, place] = 1
         growing[4:, 4 : 4 + side, place + 2] = 2

@@ -151,7 +151,7 @@ def _save(proto: onnx.ModelProto, path: Path, precision: str) -> None:
 
 def run_onnx(path: Path, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Run a file in onnxruntime on those of the tensors that it asks for; return its outputs by name."""
-    from onnxruntime import InferenceSession, SessionOptions
+    from onnxruntime import InferenceSession, SessionOptions  # pyright: ignore[reportAttributeAccessIssue]
 
     options = SessionOptions()
     options.log_severity_level = 3  # errors; it warns of each node of half precision that it cannot fold

@@ -23,7 +23,7 @@ def require_format(format_: str, tuned: ImageModel, preset: str) -> None:
     Raises:
         InputError: If it is so; the formats that the model can have are named.
     """
-    refused = {}
+    refused: dict[str, str] = {}
     if layout_of(tuned) is None:
         refused = dict.fromkeys(("huggingface", "peft"), f"transformers has no {preset}")
     elif not adapted_layers(tuned):

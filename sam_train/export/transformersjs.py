@@ -182,10 +182,10 @@ def _given(model: ImageModel, scene: Scene, prompts: Prompts) -> dict[str, Tenso
 
 def transformersjs_files(model: ImageModel) -> dict[str, Mapping[str, Any]]:
     """Return the JSON files of the folder: sizes, and how images become the model's input."""
-    layout, is_sam = layout_of(model), isinstance(model, Sam)
+    layout = layout_of(model)
     # transformers has no MobileSAM; transformers.js runs it, since it reads no sizes of SAM.
     config = dict(layout.image_config) if layout else {"architectures": ["SamModel"], "model_type": "sam"}
-    if is_sam:
+    if isinstance(model, Sam):
         return {"config.json": config, **sam_processors(model)}
     assert isinstance(model, Sam2)
     config["vision_config"] = {**config["vision_config"], "num_feature_levels": 3}

@@ -93,7 +93,7 @@ class _Handler(BaseHTTPRequestHandler):
                     self.server.files[value["path"]] = base64.b64decode(value["content"])
                 elif line["key"] == "lfsFile":
                     self.server.files[value["path"]] = self.server.large[value["oid"]]
-            self._send({"commitUrl": f"{self.server.endpoint}/commit/{'a' * 40}", "commitOid": "a" * 40})
+            self._send({"commitUrl": f"{self.server.endpoint}/person/polyps/commit/{'a' * 40}", "commitOid": "a" * 40})
         else:
             self._send({"error": "unknown"}, 404)
 

@@ -114,8 +114,16 @@ def test_a_readme_that_is_not_a_card_is_left_alone(tmp_path):
     assert (tmp_path / "README.md").read_text() == "# My project\n"
 
 
-@pytest.mark.parametrize("format_", ["huggingface", "onnx", "torch"])
-@pytest.mark.parametrize("config", [CONFIG, SAM2_CONFIG], ids=["SAM", "SAM 2"])
+@pytest.mark.parametrize(
+    ("config", "format_"),
+    [
+        pytest.param(CONFIG, "huggingface", id="SAM, transformers"),
+        pytest.param(SAM2_CONFIG, "huggingface", id="SAM 2, transformers"),
+        pytest.param(CONFIG, "onnx", id="SAM, onnxruntime"),
+        pytest.param(SAM2_CONFIG, "onnx", id="SAM 2, onnxruntime"),
+        pytest.param(CONFIG, "torch", id="SAM, torch.export"),
+    ],
+)
 def test_the_code_on_the_card_runs(config, format_, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sam_train.export.reloading.find_spec", lambda name: None)  # tested elsewhere

@@ -1,9 +1,9 @@
 """Objects without a prompt on real images: a head (``prompter=center``) beside the grid of clicks.
 
-Every set is trained once by a ``python train.py`` of its own: the decoder and the head, on cached features of a frozen
-encoder. Then both ways find what is in the held-out images, by the same tuned decoder. Seconds are of the processor.
+Every set is trained once by a ``python train.py`` of its own: the decoder and the head beside a frozen encoder. Then
+both ways find what is in the held-out images, by the same tuned decoder. Seconds are of the processor.
 
-python -m benchmarks.center --data DATA [--sets balloon ...] [--steps 300] [--images 15] [--out outputs/center]
+python -m benchmarks.center --data DATA [--sets balloon ...] [--steps 300] [--views 4] [--images 15] [--out ...]
 """
 
 from __future__ import annotations
@@ -32,8 +32,6 @@ from sam_train.runs.run import Run
 
 SETTINGS = (
     "tuning=frozen",
-    "cache=on",
-    "cache.views=4",
     "prompter=center",
     "prompts=box",
     "loader.max_objects=4",
@@ -53,7 +51,8 @@ def train(name: str, options: argparse.Namespace, folder: Path) -> None:
     length = (f"trainer.max_steps={options.steps}", f"trainer.val_check_interval={options.steps}")
     own = overrides(name, options.data.absolute(), options.out.absolute())
     cache = f"cache.folder={options.out.absolute() / 'embeddings'}"
-    command = [sys.executable, "train.py", *own, *SETTINGS, *length, *CHEAP, cache, f"hydra.run.dir={folder}"]
+    views = ("cache=on", f"cache.views={options.views}", cache) if options.views else ()
+    command = [sys.executable, "train.py", *own, *SETTINGS, *length, *CHEAP, *views, f"hydra.run.dir={folder}"]
     start = os.times()
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with (folder / "log.txt").open("w") as log:
@@ -98,6 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--sets", nargs="+", default=[*SETS], choices=[*SETS])
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--images", type=int, default=15)
+    parser.add_argument("--views", type=int, default=4, help="of an image that are cached; 0: a new one each time")
     parser.add_argument("--out", type=Path, default=Path("outputs/center"))
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)

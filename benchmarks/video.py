@@ -2,7 +2,7 @@
 
 python -m benchmarks.video quality                  # held-out procedural clips
 python -m benchmarks.video quality .../video_davis2016 blackswan,dog,horsejump-high
-python -m benchmarks.video speed                    # one object and twenty, a training step of 8 frames x 3 objects
+python -m benchmarks.video speed                    # one object and twenty; of a training step, benchmarks.clip_step
 """
 
 from __future__ import annotations
@@ -25,13 +25,11 @@ from sam_train.inference.following import CLIP_PROTOCOLS, MASK
 from sam_train.inference.video_session import encode_frame
 from sam_train.metrics.base import MaskPairs
 from sam_train.metrics.video import J_AND_F, VIDEO_METRICS
-from sam_train.models.sam2.clip import ClipSchedule, track_clip
 from sam_train.models.sam2.memory_bank import MemoryBank
 from sam_train.models.sam2.tracking import TrackingModel
-from sam_train.prompts.clip_person import ClipPerson
 from sam_train.runs.run import base_model
 from sam_train.runs.settings import ModelChoice
-from sam_train.structures import NUM_DRAWS, Batch, Prompts
+from sam_train.structures import Prompts
 
 Step = Callable[[Tensor, Tensor], Tensor]
 
@@ -90,7 +88,7 @@ def simple(clip: HeldOutClip, step: Step) -> Mapping[int, float]:
 
 
 def speed(preset: str = "sam2.1_hiera_tiny", side: int = 512) -> None:
-    """Print the seconds of a frame by number of objects, and of a training step."""
+    """Print the seconds of a frame by number of objects."""
     torch.manual_seed(0)
     model = base_model(ModelChoice(preset, "random", side), 0).eval()
     assert isinstance(model, TrackingModel)
@@ -98,16 +96,6 @@ def speed(preset: str = "sam2.1_hiera_tiny", side: int = 512) -> None:
     cost = {number: followed(model, images, number) for number in (1, 3, 20)}
     for number, seconds in cost.items():
         print(f"{number:3} objects: {seconds:.2f} s a frame, {seconds / cost[1]:.2f} times one object")
-    masks = torch.zeros(3, side, side, dtype=torch.bool)
-    masks[:, 50:200, 60:300] = True
-    size = torch.tensor([[side, side]])
-    frames = [Batch(None, masks, torch.zeros(3).long(), size, size, torch.rand(3, NUM_DRAWS), ("",)) for _ in range(8)]
-    model.requires_grad_(True).train()
-    begin = time.process_time()
-    features = model.encode_image(torch.randn(8, 3, side, side)).chunk(8)
-    clip = track_clip(model, features, torch.zeros(3).long(), ClipPerson(frames, "mask"), ClipSchedule((0,)))
-    sum(one.logits.square().mean() for rounds in clip.rounds.values() for one in rounds).backward()  # pyright: ignore[reportAttributeAccessIssue]
-    print(f"a training step of 8 frames x 3 objects: {time.process_time() - begin:.1f} s")
 
 
 @torch.no_grad()

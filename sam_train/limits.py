@@ -71,6 +71,8 @@ LIMITS: Mapping[str, Mapping[str, Limit]] = {
         "min_score": SHARE,
         "detector_threshold": SHARE,
         "image_size": either(whole(16), NOTHING),
+        "steps": whole(1),
+        "port": whole(0, 65535),
     },
     "data": {"on_error": one_of("stop", "skip")},
     "model": {"image_size": either(whole(16), NOTHING)},

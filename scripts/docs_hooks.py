@@ -75,6 +75,7 @@ def _settings() -> Iterator[str]:
         ("evaluate", "`sam-evaluate`", [""]),
         ("export", "`sam-export`", [""]),
         ("predict", "`sam-predict`", [""]),
+        ("app", "`sam-app`", [""]),
         ("check", "`sam-data check`", [""]),
         ("preview", "`sam-data preview`", [""]),
         ("convert", "`sam-data convert`", [""]),

@@ -21,7 +21,6 @@ from sam_train.prompts.simulator import PromptSimulator
 from sam_train.runs.settings import Evaluation, ModelChoice, Settings
 
 _MIXTURE = "sam_train.data.sources.several.SeveralSources"
-_NO_PARTS = ("mixture", "coco_video", "davis", "sav", "toy_video")  # kinds that are no images
 
 
 def settings_of(config: DictConfig) -> Settings:
@@ -87,7 +86,7 @@ def _mixture(config: DictConfig) -> DataSource:
 def _part(part: DictConfig, path: str, shared: Mapping[str, Any]) -> DictConfig:
     """Return the configuration of a part's kind with the part's settings."""
     kind = part.get("kind")
-    kinds = [file.stem for file in sorted((CONFIGS / "data").glob("*.yaml")) if file.stem not in _NO_PARTS]
+    kinds = [file.stem for file in sorted((CONFIGS / "data").glob("*.yaml")) if file.stem != "mixture"]
     if kind not in kinds:
         near = difflib.get_close_matches(str(kind), kinds, n=1)
         hint = f"; nearest: {near[0]}" if near else ""

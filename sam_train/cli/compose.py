@@ -48,7 +48,7 @@ def run(name: str, command: Callable[[DictConfig], None]) -> None:
     def guarded(config: DictConfig) -> None:
         nonlocal failed
         try:
-            check_values(config, null_is_default=name == "evaluate", any_model=name == "predict")
+            check_values(config, null_is_default=name == "evaluate", any_model=name in ("predict", "app"))
             log.info("sam-%s %s", name, shlex.join(arguments))
             command(config)
         except Exception as error:

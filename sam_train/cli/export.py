@@ -8,8 +8,6 @@ from omegaconf import DictConfig
 
 from sam_train.cli.compose import run
 
-FORMATS = ("huggingface", "meta", "onnx", "peft")
-
 
 def main() -> None:
     """The command line."""
@@ -20,48 +18,55 @@ def export(config: DictConfig) -> None:
     """Write a run's tuned model with its adapters merged, in a layout of other tools; or what changed, for PEFT."""
     from rich.console import Console
 
-    from sam_train.checkpoints import save_adapters, save_checkpoint
     from sam_train.checkpoints.reading import SHIPPED
     from sam_train.checkpoints.tones_file import write_tones
-    from sam_train.errors import InputError
-    from sam_train.export.onnx import export_onnx
+    from sam_train.export.card import card_file, model_card, read_report, write_card
+    from sam_train.export.hub import push, require_repository
+    from sam_train.export.targets import FORMATS, require_format, require_writable, write
+    from sam_train.export.usage import usage
     from sam_train.models.presets import PRESETS
     from sam_train.models.sam.sam import Sam
     from sam_train.runs.opening import shown_alike
     from sam_train.runs.run import Run
-    from sam_train.tuning.lora import merged, merged_state_dict
 
-    if config.format not in FORMATS:
-        raise InputError(f"format={config.format!r}: expected one of {', '.join(FORMATS)}")
-    run = Run.load(config.checkpoint, config.weights)
+    path = Path(config.path).expanduser().absolute()
+    run, format_ = Run.load(config.checkpoint, config.weights), config.format
+    require_writable(path)
+    if config.push is not None:
+        require_repository(config.push)
     tuned, preset = run.tuned(), run.model.preset
-    agreement = None
-    if config.format == "onnx":
-        agreement = export_onnx(merged(tuned), Path(config.path), config.precision)
-    elif config.format == "peft":
-        save_adapters(tuned, config.path)
-    else:
-        save_checkpoint(tuned, config.path, config.format, merged_state_dict(tuned))
-    rule = write_tones(Path(config.path), shown_alike(run.record["config"]["data"]))
+    require_format(format_, tuned, preset)
+    checks = write(run.untuned(), tuned, path, format_, config.precision)
+    rule = write_tones(path, shown_alike(run.record["config"]["data"]))
+    name = config.push or path.name
+    told = usage(tuned, preset, run.model.source() or preset, name, format_, config.precision)
+    has_card = write_card(path, model_card(name, run.record, read_report(run.folder), format_, told))
     console = Console(soft_wrap=True, highlight=False)
-    path = Path(config.path).absolute()
-    name = "SamModel" if isinstance(tuned, Sam) else "Sam2Model"
+    kind = "SamModel" if isinstance(tuned, Sam) else "Sam2Model"
     is_own = preset in SHIPPED  # a size that nobody else has
     opened = {
-        "huggingface": f'transformers.{name}.from_pretrained("{path}")',
-        "peft": f'peft.PeftModel.from_pretrained(base, "{path}"), base being the untuned {name}',
+        "huggingface": f'transformers.{kind}.from_pretrained("{path}")',
+        "peft": f'peft.PeftModel.from_pretrained(base, "{path}"), base being the untuned {kind}',
         "onnx": "onnxruntime: encoder.onnx, then decoder.onnx",
+        "transformersjs": f"transformers.js: {kind}.from_pretrained, of the folder's name below env.localModelPath",
+        "torch": 'torch.export.load(".../encoder.pt2").module(), then decoder.pt2',
+        "aoti": 'torch._inductor.aoti_load_package(".../encoder.pt2"), then decoder.pt2, on processors such as this',
         "meta": f"{'' if is_own else 'the official code, or '}model.weights= of the next training",
     }
-    console.print(f"{preset}  {path}\nopens in {opened[config.format]}", markup=False)
-    if agreement is not None:
-        told = f"its masks have an IoU of {agreement.iou:.4f} with the model's own"
-        console.print(f"run in onnxruntime, {told}; logits differ by at most {agreement.difference:.2g}", markup=False)
+    assert opened.keys() == {*FORMATS}
+    console.print(f"{preset}  {path}\nopens in {opened[format_]}", markup=False)
+    for check in checks:
+        console.print(str(check), markup=False)
     if run.categories is not None:
         console.print("left out: the head that finds objects without a prompt, for which these formats have no place")
     size = tuned.preprocessing.image_size
-    if config.format != "huggingface" and size != PRESETS[preset].preprocessing.image_size:
-        console.print(f"tuned at an input of {size} px, which format={config.format} cannot say: resize images to that")
+    says_size = format_ in ("huggingface", "transformersjs")
+    if not says_size and size != PRESETS[preset].preprocessing.image_size:
+        console.print(f"tuned at an input of {size} px, which format={format_} cannot say: resize images to that")
+    kept = "" if has_card else " was there already, and is not a model card of an export: left as it is"
+    console.print(f"model card: {card_file(path)}{kept}", markup=False)
+    if config.push is not None:
+        console.print(f"uploaded: {push(path, config.push)}", markup=False)
     if rule is not None:
         console.print(f"how stored numbers became 8-bit images in training: {rule}", markup=False)
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, UInt8
 from PIL import Image
 from torch import Tensor
 
@@ -54,7 +54,7 @@ def read_records(images: ImageSet, indices: range) -> Iterator[Record]:
     """
     for index in indices:
         sample = images.read(index)
-        suffix, content = _file(images, index, sample)
+        suffix, content = image_file(images.stored(index), sample.image, sample.id)
         key = f"{index:07}_{re.sub(r'[^A-Za-z0-9_-]', '_', sample.id)[-_NAME:]}"
         height, width = sample.size
         image = {"file_name": f"{key}.{suffix}", "height": height, "width": width}
@@ -86,20 +86,24 @@ def _annotation(mask: Bool[Tensor, "h w"], category: str, is_crowd: bool) -> dic
     }
 
 
-def _file(images: ImageSet, index: int, sample: Sample) -> tuple[str, bytes]:
+def image_file(content: bytes | None, image: UInt8[Tensor, "3 h w"], name: str) -> tuple[str, bytes]:
     """Return suffix and content of an image's file: its own, with all its bits, or else a new PNG.
 
     A photograph that is stored turned becomes upright, as its masks are: few tools mind the tag.
+
+    Args:
+        content: Of the file that holds the image alone, if there is one.
+        image: Its pixels.
+        name: For messages.
     """
-    content = images.stored(index)
     kind = next((kind for magic, kind in _KINDS.items() if (content or b"").startswith(magic)), None)
     if content is None or kind is None:
-        return "png", _png(sample.image)
+        return "png", _png(image)
     if kind == "tif" or Image.open(io.BytesIO(content)).getexif().get(0x0112, 1) == 1:
         return kind, content
-    raster = decode(Path(sample.id), content)
+    raster = decode(Path(name), content)
     is_deep = raster.pixels.dtype == np.uint16 and raster.pixels.ndim == 2
-    return "png", _encode(Image.fromarray(raster.pixels)) if is_deep else _png(sample.image)
+    return "png", _encode(Image.fromarray(raster.pixels)) if is_deep else _png(image)
 
 
 def _png(image: Tensor) -> bytes:

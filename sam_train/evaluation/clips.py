@@ -9,15 +9,19 @@ from typing import TYPE_CHECKING, Any, cast
 
 from rich.progress import Progress
 
-from sam_train.data.loading.clip_dataset import HeldOutClip, HeldOutClips
+from sam_train.data.loading.clip_dataset import HeldOutClip
+from sam_train.evaluation.comparison import Scored, of_all_processes
 from sam_train.files import written_whole
 from sam_train.inference.clip_correcting import CLICKS, correct_clip
 from sam_train.inference.clip_scoring import VOLUME_SCORES, score_clip, volume_column
 from sam_train.inference.film import film_frames, save_film, strip_of
+from sam_train.inference.following import MASK
+from sam_train.inference.scoring import score_batch
 from sam_train.metrics.base import Metric
 from sam_train.metrics.table import gather_rows
 from sam_train.models.sam2.tracking import TrackingModel
 from sam_train.prompts.protocols import Protocol
+from sam_train.structures import Batch
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,28 +31,38 @@ _VOLUMES_BY = "box"  # kind of prompt: a mask would give a slice away
 
 def score_clips(
     models: Mapping[str, TrackingModel],
-    clips: Iterable[HeldOutClip],
+    clips: Iterable[HeldOutClip | Batch],
     num_clips: int,
     protocols: Mapping[str, Protocol],
     metrics: Sequence[Metric],
     progress: Progress,
     corrected_frames: int = 0,
-) -> pa.Table:
+) -> Scored:
     """Score every object of this process's share of the clips; every process gets the rows of all.
 
-    With ``corrected_frames``, rows of clicks have the curve of :func:`correct_clip`, too.
+    With ``corrected_frames``, rows of clicks have the curve of :func:`correct_clip`, too. Images among the clips are
+    scored by the protocols that do not give the masks.
     """
+    device = next(next(iter(models.values())).parameters()).device
+    for_images = {name: protocol for name, protocol in protocols.items() if name != MASK}
     rounds = corrected_frames * len(models)
     bar = progress.add_task(f"following objects with {' and '.join(models)}", total=num_clips * (1 + rounds))
-    tables = []
+    tables, too_small = [], dict[str, int]()
     for clip in clips:
+        if isinstance(clip, Batch):
+            too_small |= zip(clip.ids, clip.num_too_small or (), strict=True)
+            tables.append(score_batch(models, clip.to(device), for_images, metrics))
+            progress.advance(bar, 1 + rounds)
+            continue
         table = score_clip(models, clip, protocols, metrics)
+        if clip.source and table.num_rows:
+            table = table.append_column("source", [[clip.source] * table.num_rows])
         progress.advance(bar)
         for name, model in models.items() if corrected_frames and table.num_rows else ():
             curves = correct_clip(model, clip, corrected_frames, lambda: progress.advance(bar))
             table = table.append_column(curve_column(name), [_of_rows(table, curves)])
         tables.append(table)
-    return gather_rows(tables)
+    return Scored(gather_rows(tables), sum(of_all_processes(too_small).values()))
 
 
 def curve_column(model: str) -> str:
@@ -100,18 +114,16 @@ def mean_volumes(rows: pa.Table, models: Sequence[str]) -> dict[str, Any]:
     return {**found, "num_objects": some.num_rows, "num_volumes": len(volumes), "prompt": _VOLUMES_BY}
 
 
-def save_films(models: Mapping[str, TrackingModel], clips: HeldOutClips, count: int, folder: Path) -> list[Path]:
-    """Write a film and a strip of frames of each of the first clips: truth beside what each model finds.
+def save_films(models: Mapping[str, TrackingModel], clips: Sequence[HeldOutClip], folder: Path) -> list[Path]:
+    """Write a film and a strip of frames of each clip: truth beside what each model finds.
 
     Args:
         models: By name, in order.
         clips: The held-out clips.
-        count: How many films.
         folder: Where the files go, numbered and named after the clips.
     """
     paths: list[Path] = []
-    for index in range(min(count, len(clips))):
-        clip = clips[index]
+    for index, clip in enumerate(clips):
         pictures = film_frames(models, clip)
         path = folder / f"{index:02d}_{Path(clip.name).name}"
         paths.append(save_film(pictures, path))

@@ -94,7 +94,7 @@ def score(
             pack()
             raise
         tables.append(rows.table())
-    return Scored(gather_rows(tables), sum(_of_all(too_small).values()))
+    return Scored(gather_rows(tables), sum(of_all_processes(too_small).values()))
 
 
 def _of_images(rows: pa.Table, images: Mapping[str, int]) -> pa.Table:
@@ -104,8 +104,8 @@ def _of_images(rows: pa.Table, images: Mapping[str, int]) -> pa.Table:
     return rows.filter(pc.field("image").isin([*images])) if rows.num_rows else rows
 
 
-def _of_all(counts: dict[str, int]) -> dict[str, int]:
-    """Join the counts by image of all processes."""
+def of_all_processes(counts: dict[str, int]) -> dict[str, int]:
+    """Return the counts by image of all processes."""
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return counts
     shares: list[dict[str, int]] = [{} for _ in range(torch.distributed.get_world_size())]

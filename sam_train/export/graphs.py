@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from sam_train.export.agreement import Agreement, Scene, agreement_of
 from sam_train.models import ImageModel
 from sam_train.models.sam.sam import Sam
 from sam_train.models.sam2.sam2 import Sam2
@@ -39,6 +41,60 @@ class Graph:
     inputs: Mapping[str, tuple[Tensor, Dynamic]]
     outputs: Sequence[str]
     fits_image: bool = False
+
+    @property
+    def examples(self) -> tuple[Tensor, ...]:
+        """One of each input."""
+        return tuple(example for example, _ in self.inputs.values())
+
+    @property
+    def dynamic_shapes(self) -> tuple[dict[int, Any] | None, ...]:
+        """The lengths that may vary, input by input, as ``torch.export`` reads them."""
+        names = dict.fromkeys(name for _, axes in self.inputs.values() for name in axes.values())
+        lengths = {name: torch.export.Dim(name, min=0, max=4096) for name in names}
+        return tuple({axis: lengths[name] for axis, name in axes.items()} or None for _, axes in self.inputs.values())
+
+    @torch.no_grad()
+    def program(self) -> torch.export.ExportedProgram:
+        """Return the module as a program of PyTorch."""
+        return torch.export.export(self.module.eval(), self.examples, dynamic_shapes=self.dynamic_shapes, strict=False)
+
+
+Runner = Callable[[Graph, Mapping[str, Tensor]], Mapping[str, Tensor]]
+"""Runs what was exported of a graph on the inputs it asks for, in its own runtime; returns the outputs by name."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Encoder and decoder as one family of tools calls them.
+
+    Attributes:
+        encoder: From an image to features.
+        decoder: From features and prompts to masks.
+        given: What the two are given for an image and prompts of its objects, by name.
+        logits: Which output of the decoder are the logits of its masks.
+        expected: The same logits of the model's own three candidates.
+    """
+
+    encoder: Graph
+    decoder: Graph
+    given: Callable[[Scene, Prompts], Mapping[str, Tensor]]
+    logits: str
+    expected: Callable[[MaskPrediction], Tensor]
+
+    @torch.no_grad()
+    def agreement(self, model: ImageModel, run: Runner) -> Agreement:
+        """Find objects of a procedural image with the exported files and with the model.
+
+        Args:
+            model: What was exported.
+            run: Runs the exported files.
+        """
+        scene, found = Scene.of(model), []
+        for prompts in scene.prompts:
+            given = self.given(scene, prompts)
+            found.append(run(self.decoder, {**given, **run(self.encoder, given)})[self.logits])
+        return agreement_of(found, [self.expected(one) for one in scene.found_by(model)])
 
 
 class SamEncoder(nn.Module):
@@ -139,43 +195,78 @@ def _all_masks(model: ImageModel, features: ImageFeatures, prompts: Prompts) -> 
     return decoder.predict_tokens(features, prompt_encoder.dense_position(), prompt_encoder(prompts), on_image)
 
 
-def graphs_of(model: ImageModel) -> list[Graph]:
+@torch.no_grad()
+def labeling_layout(model: ImageModel) -> Layout:
     """Return encoder and decoder: of SAM as segment-anything names tensors, of SAM 2 as samexporter does.
 
     X-AnyLabeling and AnyLabeling read these; the order of inputs and outputs is theirs.
     """
-    side, mask_side = model.preprocessing.image_size, model.parts.prompt_encoder.mask_size[0]
-    points, labels = torch.rand(3, 5, 2) * side, torch.randint(0, 2, (3, 5)).float()
-    prompts: dict[str, tuple[Tensor, Dynamic]] = {
-        "point_coords": (points, {0: _OBJECTS, 1: _POINTS}),
-        "point_labels": (labels, {0: _OBJECTS, 1: _POINTS}),
+    return _sam_layout(model) if isinstance(model, Sam) else _sam2_layout(model)
+
+
+def _prompts(model: ImageModel) -> dict[str, tuple[Tensor, Dynamic]]:
+    axes: Dynamic = {0: _OBJECTS, 1: _POINTS}
+    points, labels = torch.rand(3, 5, 2) * model.preprocessing.image_size, torch.randint(0, 2, (3, 5)).float()
+    return {"point_coords": (points, axes), "point_labels": (labels, axes)}
+
+
+def _sam_layout(model: Sam) -> Layout:
+    side, mask_size = model.preprocessing.image_size, model.parts.prompt_encoder.mask_size
+    encoder, image = SamEncoder(model), torch.rand(side, side // 2, 3) * 255
+    inputs = {
+        "image_embeddings": (encoder(image), {}),
+        **_prompts(model),
+        "mask_input": (torch.randn(1, 1, *mask_size), {}),
+        "has_mask_input": (torch.ones(1), {}),
     }
-    if isinstance(model, Sam):
-        image = torch.rand(side, side // 2, 3) * 255
-        encoder = SamEncoder(model)
-        given = {
-            "image_embeddings": (encoder(image), {}),
-            **prompts,
-            "mask_input": (torch.randn(1, 1, mask_side, mask_side), {}),
-            "has_mask_input": (torch.ones(1), {}),
+
+    def given(scene: Scene, prompts: Prompts) -> dict[str, Tensor]:
+        return {
+            "input_image": scene.pixels[0].permute(1, 2, 0),
+            "point_coords": prompts.points,
+            "point_labels": prompts.labels.float(),
+            "mask_input": torch.zeros(1, 1, *mask_size),
+            "has_mask_input": torch.zeros(1),
+            "orig_im_size": torch.tensor(scene.original_size, dtype=torch.float),
         }
-        sizes: Dynamic = {0: "image_height", 1: "image_width"}
-        return [
-            Graph("encoder", encoder, {"input_image": (image, sizes)}, ("image_embeddings",)),
-            Graph("decoder", SamDecoder(model), given, ("low_res_masks", "iou_predictions"), fits_image=True),
-        ]
+
+    sizes: Dynamic = {0: "image_height", 1: "image_width"}
+    return Layout(
+        Graph("encoder", encoder, {"input_image": (image, sizes)}, ("image_embeddings",)),
+        Graph("decoder", SamDecoder(model), inputs, ("low_res_masks", "iou_predictions"), fits_image=True),
+        given,
+        "low_res_masks",
+        lambda prediction: prediction.best().logits,
+    )
+
+
+def _sam2_layout(model: ImageModel) -> Layout:
     assert isinstance(model, Sam2)
+    side, mask_size, limit = model.preprocessing.image_size, model.parts.prompt_encoder.mask_size, model.logit_limit
     encoder, image = Sam2Encoder(model), torch.randn(1, 3, side, side)
     finest, finer, embedding = encoder(image)
-    given = {
+    inputs = {
         "image_embed": (embedding, {}),
         "high_res_feats_0": (finest, {}),
         "high_res_feats_1": (finer, {}),
-        **prompts,
-        "mask_input": (torch.randn(3, 1, mask_side, mask_side), {0: _OBJECTS}),
+        **_prompts(model),
+        "mask_input": (torch.randn(3, 1, *mask_size), {0: _OBJECTS}),
         "has_mask_input": (torch.ones(3), {0: _OBJECTS}),
     }
-    return [
+
+    def given(scene: Scene, prompts: Prompts) -> dict[str, Tensor]:
+        return {
+            "image": scene.normalized(model),
+            "point_coords": prompts.points,
+            "point_labels": prompts.labels.float(),
+            "mask_input": torch.zeros(len(prompts.points), 1, *mask_size),
+            "has_mask_input": torch.zeros(len(prompts.points)),
+        }
+
+    return Layout(
         Graph("encoder", encoder, {"image": (image, {})}, ("high_res_feats_0", "high_res_feats_1", "image_embed")),
-        Graph("decoder", Sam2Decoder(model), given, ("masks", "iou_predictions")),
-    ]
+        Graph("decoder", Sam2Decoder(model), inputs, ("masks", "iou_predictions")),
+        given,
+        "masks",
+        lambda prediction: prediction.logits.clamp(-limit, limit),
+    )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from importlib.util import find_spec
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,15 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sam_train.data.loading.collate import to_batch
-from sam_train.data.loading.transforms import resize_sample
-from sam_train.data.world.source import ToyImages
+from sam_train.checkpoints.writing import json_writer, write_files
 from sam_train.errors import InputError
-from sam_train.export.graphs import Graph, graphs_of
+from sam_train.export.agreement import MOST_DIFFERENT, Agreement
+from sam_train.export.graphs import Graph, labeling_layout
+from sam_train.export.transformersjs import FILES, SUFFIXES, transformers_layout, transformersjs_files
 from sam_train.files import written_whole
 from sam_train.models import ImageModel
-from sam_train.prompts.sampling import masks_to_boxes
-from sam_train.structures import Prompts
 
 if TYPE_CHECKING:
     import onnx
@@ -30,78 +28,65 @@ OPSET = 18  # from which on Resize takes the sizes of some axes
 PRECISIONS: Mapping[str, float] = {"fp32": 0.999, "fp16": 0.98, "int8": 0.8}
 """Numbers of the weights, and the mean IoU that the masks must have with ours."""
 
-_OBJECTS_COMPARED = 8
+LAYOUTS = ("onnx", "transformersjs")
 
 
-@dataclass(frozen=True)
-class Agreement:
-    """How an exported model does in its own runtime.
-
-    Attributes:
-        iou: Mean IoU of its masks with ours.
-        difference: The largest difference of a logit.
-    """
-
-    iou: float
-    difference: float
-
-
-def export_onnx(model: ImageModel, folder: Path, precision: str = "fp32") -> Agreement:
-    """Write ``encoder.onnx`` and ``decoder.onnx`` and compare what they find with what the model finds.
+def export_onnx(model: ImageModel, folder: Path, precision: str = "fp32", layout: str = "onnx") -> Agreement:
+    """Write an encoder and a decoder and compare what they find with what the model finds.
 
     Args:
         model: Adapters merged, on the CPU.
         folder: Where the files go.
         precision: One of :data:`PRECISIONS`. Inputs and outputs stay 32-bit floating point.
+        layout: One of :data:`LAYOUTS`: ``encoder.onnx`` and ``decoder.onnx`` for labeling tools, or what
+            transformers.js opens.
 
     Raises:
         InputError: If a library is not installed, or the masks are not those of the model.
     """
-    _require_libraries()
+    _require_libraries(layout)
     if precision not in PRECISIONS:
         raise InputError(f"precision={precision}: expected one of {', '.join(PRECISIONS)}")
-    graphs = graphs_of(model)
-    for graph in graphs:
+    for_js = layout == "transformersjs"
+    parts = transformers_layout(model) if for_js else labeling_layout(model)
+    files: dict[str, Path] = {}
+    for graph in (parts.encoder, parts.decoder):
         proto = _export(graph)
         if graph.fits_image:
             _fit_image(proto, model.preprocessing.image_size)
-        with written_whole(folder / f"{graph.file}.onnx") as path:
+        name = f"{FILES[graph.file]}{SUFFIXES[precision]}" if for_js else graph.file
+        files[graph.file] = folder / f"{name}.onnx"
+        with written_whole(files[graph.file]) as path:
             _save(proto, path, precision)
-    agreement = compare(model, graphs, folder)
-    if agreement.iou < PRECISIONS[precision]:
-        raise InputError(
-            f"path={folder}: in onnxruntime the masks of precision={precision} have an IoU of {agreement.iou:.3f} with "
-            f"the model's own, less than {PRECISIONS[precision]}; use a higher precision"
-        )
+    if for_js:
+        write_files(folder, {name: json_writer(content) for name, content in transformersjs_files(model).items()})
+    agreement = parts.agreement(model, lambda graph, given: run_onnx(files[graph.file], given))
+    most = MOST_DIFFERENT if precision == "fp32" else inf
+    agreement.require(
+        f"path={folder}: precision={precision} in onnxruntime", "use a higher precision", PRECISIONS[precision], most
+    )
     return agreement
 
 
-def _require_libraries() -> None:
+def _require_libraries(layout: str) -> None:
     for name in ("onnx", "onnxruntime", "onnxscript"):
         if find_spec(name) is None:
-            raise InputError(f"format=onnx needs {name}: pip install 'sam-train[onnx]'")
+            raise InputError(f"format={layout} needs {name}: pip install 'sam-train[onnx]'")
 
 
 @torch.no_grad()
 def _export(graph: Graph) -> onnx.ModelProto:
-    named: dict[str, Any] = {}
-    shapes: dict[str, Any] = {}
-    for name, (_, axes) in graph.inputs.items():
-        for length in axes.values():
-            named.setdefault(length, torch.export.Dim(length, min=1, max=4096))
-        shapes[name] = {axis: named[length] for axis, length in axes.items()} or None
-    examples = tuple(example for example, _ in graph.inputs.values())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own, of libraries below it
         program = torch.onnx.export(
             graph.module.eval(),
-            examples,
+            graph.examples,
             None,
             dynamo=True,
             opset_version=OPSET,
             input_names=[*graph.inputs],
             output_names=[*graph.outputs],
-            dynamic_shapes=tuple(shapes.values()),
+            dynamic_shapes=graph.dynamic_shapes,
             verbose=False,
         )
     assert program is not None
@@ -164,50 +149,13 @@ def _save(proto: onnx.ModelProto, path: Path, precision: str) -> None:
         quantize_dynamic(path, path, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gemm"])
 
 
-@torch.no_grad()
-def compare(model: ImageModel, graphs: Sequence[Graph], folder: Path) -> Agreement:
-    """Find objects of a procedural image by their boxes, in onnxruntime and with the model."""
-    encoder, decoder = graphs
-    sample = ToyImages("world", "test", 1, model.preprocessing.image_size).read(0)
-    batch = to_batch(resize_sample(sample, model.preprocessing), model.preprocessing, sample.size)
-    assert batch.images is not None
-    pixels = batch.images.float()
-    if "input_image" in encoder.inputs:
-        image = pixels[0].permute(1, 2, 0)
-    else:
-        image = model.preprocessing.normalize(pixels, batch.valid_size)
-    points = Prompts.from_boxes(masks_to_boxes(batch.masks)).points[:_OBJECTS_COMPARED]
-    said = {
-        "point_coords": points,
-        "point_labels": torch.tensor([[2.0, 3.0]]).expand(len(points), -1),
-        "mask_input": torch.zeros(len(points), 1, *model.parts.prompt_encoder.mask_size),
-        "has_mask_input": torch.zeros(len(points)),
-        "orig_im_size": torch.tensor(sample.size, dtype=torch.float),
-    }
-    if not decoder.inputs["mask_input"][1]:  # one for all objects
-        said |= {"mask_input": said["mask_input"][:1], "has_mask_input": said["has_mask_input"][:1]}
-    seen = _run(folder / f"{encoder.file}.onnx", [image])
-    names = [name for name in decoder.inputs if name not in said]
-    theirs = dict(zip(encoder.outputs, seen, strict=True))
-    logits = _run(folder / f"{decoder.file}.onnx", [*(theirs[name] for name in names), *_in_order(decoder, said)])
-    ours = encoder.module(image)
-    features = [ours] if isinstance(ours, Tensor) else list(ours)
-    by_name = dict(zip(encoder.outputs, features, strict=True)) | said
-    expected = decoder.module(*(by_name[name] for name in decoder.inputs))[0]
-    found = logits[-1 if decoder.fits_image else 0]
-    both, either = ((found > 0) & (expected > 0)).sum((-1, -2)), ((found > 0) | (expected > 0)).sum((-1, -2))
-    return Agreement(float((both / either.clamp(min=1)).mean()), float((found - expected).abs().max()))
+def run_onnx(path: Path, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Run a file in onnxruntime on those of the tensors that it asks for; return its outputs by name."""
+    from onnxruntime import InferenceSession, SessionOptions  # pyright: ignore[reportAttributeAccessIssue]
 
-
-def _in_order(decoder: Graph, said: Mapping[str, Tensor]) -> list[Tensor]:
-    names = [*decoder.inputs, *["orig_im_size"] * decoder.fits_image]
-    return [said[name] for name in names if name in said]
-
-
-def _run(path: Path, given: Sequence[Tensor]) -> list[Tensor]:
-    """Run a file on inputs in its order."""
-    from onnxruntime import InferenceSession
-
-    session = InferenceSession(path, providers=["CPUExecutionProvider"])
-    named = zip(session.get_inputs(), given, strict=True)
-    return [torch.from_numpy(one) for one in session.run(None, {one.name: value.numpy() for one, value in named})]
+    options = SessionOptions()
+    options.log_severity_level = 3  # errors; it warns of each node of half precision that it cannot fold
+    session = InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    feed = {one.name: given[one.name].numpy() for one in session.get_inputs()}
+    names = [one.name for one in session.get_outputs()]
+    return {name: torch.from_numpy(value) for name, value in zip(names, session.run(None, feed), strict=True)}

@@ -28,8 +28,9 @@ def correct_clip(
 ) -> dict[int, list[float]]:
     """Follow a clip's objects from clicks, and correct each on the frame where it fits worst.
 
-    Every object gets three clicks on the first annotated frame it is on. All are followed through the clip; then each
-    gets three on the frame with its lowest J, and so on. Frames are read and encoded anew each time.
+    Every object gets three clicks on the frame on which :func:`sam_train.inference.following.follow_clip` prompts it.
+    All are followed through the clip; then each gets three on the frame with its lowest J, and so on. Frames are read
+    and encoded anew each time.
 
     Args:
         model: In evaluation mode.
@@ -58,11 +59,12 @@ def correct_clip(
 
 
 def _begin(session: VideoSession, clip: HeldOutClip) -> None:
-    """Click on every object where it first appears."""
+    """Click on every object where it first appears or, in a volume, on the slice where it is largest."""
+    given = clip.given_on() if clip.is_volume else None
     for frame in sorted(clip.annotated()):
         sample = clip.read(frame, with_image=False)
         for value in sample.value.tolist():
-            if value not in session.objects:
+            if value not in session.objects and (given is None or given[value] == frame):
                 prompt_object(session, frame - clip.frames.start, sample, value, _PERSON)
 
 

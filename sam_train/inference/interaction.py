@@ -17,9 +17,13 @@ Decode: TypeAlias = Callable[[ImageFeatures, Prompts, Tensor, bool | Tensor], Ma
 
 def encode(model: PromptableModel, batch: Batch) -> ImageFeatures:
     """The features of a batch's images: those it brings, or else computed, from where it is known what comes before."""
-    if batch.features is None:
-        return model.encode_image(_inputs(model, batch))
-    features = batch.features.to(next(model.parameters()).dtype)
+    return model.encode_image(_inputs(model, batch)) if batch.features is None else taken_up(model, batch.features)
+
+
+def taken_up(model: PromptableModel, kept: ImageFeatures | EncoderState) -> ImageFeatures:
+    """The features that were kept, or what follows from the encoder's state, as the model computes."""
+    parameter = next(model.parameters())
+    features = kept.to(parameter.device, parameter.dtype)
     return features if isinstance(features, ImageFeatures) else model.encode_rest(features)
 
 

@@ -71,9 +71,9 @@ class CrossAttention(Attention):
         similarity: Float[Tensor, "P L"] | None = None,
     ) -> Float[Tensor, "P T C"]:
         """Attend from tokens to the image; ``similarity`` is added to the scores."""
-        if image.shape[0] == 1 and similarity is None:  # the tokens of all objects are queries to one image
+        if _is_one(image.shape[0]) and similarity is None:  # the tokens of all objects are queries to one image
             return self(tokens.flatten(0, 1)[None], image_key, image)[0].unflatten(0, tokens.shape[:2])
-        if self.num_heads * tokens.shape[1] > self.q_proj.out_features:
+        if self._are_many(tokens.shape[1], self.q_proj.out_features):
             return self(tokens, image_key, image, similarity)
         query = self._absorb(self._heads(self.q_proj(tokens)), self.k_proj.weight)
         scores = query @ image_key.transpose(1, 2)
@@ -92,11 +92,11 @@ class CrossAttention(Attention):
         attend: Bool[Tensor, "P T"],
     ) -> Float[Tensor, "P L C"]:
         """Attend from the image to the tokens that ``attend`` allows, and add the result to the image tokens."""
-        if self.num_heads * tokens.shape[1] > 2 * self.q_proj.out_features:
+        if self._are_many(tokens.shape[1], 2 * self.q_proj.out_features):
             return image + self(image_query, token_key, tokens, attend)
         key = self._heads(self.k_proj(token_key))
         hidden = torch.zeros_like(attend, dtype=key.dtype).masked_fill(~attend, -torch.inf)[:, None, :, None]
-        if image.shape[0] == 1:
+        if _is_one(image.shape[0]):
             query = self._heads(self.q_proj(image_query))[0]  # (H, L, d): one image asks the keys of all objects
             scores = (key.transpose(0, 1).flatten(1, 2) * key.shape[-1] ** -0.5) @ query.mT
             scores = scores.unflatten(1, tokens.shape[:2]).transpose(0, 1) + hidden
@@ -111,10 +111,19 @@ class CrossAttention(Attention):
         value = self._heads(self.v_proj(tokens)) @ output_weight + self.out_proj.bias / self.num_heads
         return torch.baddbmm(image.expand(tokens.shape[0], -1, -1), weights.transpose(1, 2), value.flatten(1, 2))
 
+    def _are_many(self, num_tokens: int | torch.SymInt, width: int) -> bool:
+        """Return whether so many tokens cost less as they are; in an export, whose number varies, they are absorbed."""
+        return isinstance(num_tokens, int) and self.num_heads * num_tokens > width
+
     def _absorb(self, heads: Float[Tensor, "P H T d"], weight: Float[Tensor, "I C"]) -> Float[Tensor, "P HT C"]:
         """Return the vectors whose products with image tokens are the scaled scores."""
         scaled = heads * heads.shape[-1] ** -0.5
         return (scaled @ weight.unflatten(0, (self.num_heads, -1))).flatten(1, 2)
+
+
+def _is_one(length: int | torch.SymInt) -> bool:
+    """Return whether a length is one; in an export, lengths that vary are no whole numbers and are not asked."""
+    return isinstance(length, int) and length == 1
 
 
 class TwoWayAttentionBlock(nn.Module):

@@ -9,8 +9,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 
-from sam_train.data.loading.clip_dataset import HeldOutClip, HeldOutClips
-from sam_train.data.loading.datamodule import ClipData
+from sam_train.data.loading.clip_data import ClipData
+from sam_train.data.loading.clip_dataset import HeldOutClip
 from sam_train.errors import InputError
 from sam_train.evaluation.clips import mean_curves, mean_volumes, save_films, score_clips, tracking
 from sam_train.evaluation.html import write_html
@@ -25,6 +25,7 @@ from sam_train.runs.record import rebuild
 from sam_train.runs.report_page import make_clip_page
 from sam_train.runs.run import Run
 from sam_train.runs.settings import Evaluation
+from sam_train.structures import Batch
 from sam_train.tasks.clip_training import ClipTraining
 
 
@@ -44,9 +45,9 @@ def evaluate_clips(
     console = Console(quiet=not is_first())
     loader = data.eval_dataloader(evaluation.split)
     with Progress(console=console, transient=True) as progress:
-        rows = score_clips(
+        rows, num_too_small = score_clips(
             tracking(models),
-            clips_of(loader),
+            _each(loader),
             len(loader),
             CLIP_PROTOCOLS,
             metrics,
@@ -58,9 +59,8 @@ def evaluate_clips(
             f"evaluation.split={evaluation.split}: no object of these clips has an annotated frame after its first "
             "one, so there is nothing to compare with"
         )
-    clips = data.clips(evaluation.split)
-    counts = {"num_images": len(clips.clips), "num_too_small": 0}
-    split = "val" if clips is data.splits.get("val") else evaluation.split
+    counts = {"num_images": data.num_held_out(evaluation.split), "num_too_small": num_too_small}
+    split = "val" if data.splits[evaluation.split] is data.splits.get("val") else evaluation.split
     report = summarize(
         rows,
         metrics,
@@ -68,7 +68,7 @@ def evaluate_clips(
         counts,
         split,
         run.record["chosen_by"],
-        unit="clips",
+        unit="clips and images" if data.images(evaluation.split) else "clips",
     )
     report = replace(report, volumes=mean_volumes(rows, [*models]), interactive=mean_curves(rows, [*models]))
     if is_first():
@@ -76,7 +76,7 @@ def evaluate_clips(
         report.save(folder / "report.json")
         console.print(report.table())
         films = folder / "films"
-        paths = save_films(tracking(models), HeldOutClips(clips), evaluation.overlays, films)
+        paths = save_films(tracking(models), data.first_clips(evaluation.split, evaluation.overlays), films)
         write_html(folder / "report.html", report, make_clip_page(run, report, paths))
         places = {"report": folder / "report.html", "rows": folder / "rows.parquet", "films": films}
         lines = [f"{name:12}{place}" for name, place in {"checkpoint": run.checkpoint, **places}.items()]
@@ -84,11 +84,10 @@ def evaluate_clips(
     return report
 
 
-def clips_of(loader: Iterable[object]) -> Iterator[HeldOutClip]:
-    """Yield what a loader of held-out clips has."""
-    for clip in loader:
-        assert isinstance(clip, HeldOutClip)
-        yield clip
+def _each(loader: Iterable[object]) -> Iterator[HeldOutClip | Batch]:
+    for one in loader:
+        assert isinstance(one, (HeldOutClip, Batch))
+        yield one
 
 
 def task_of(run: Run) -> ClipTraining | None:

@@ -19,7 +19,8 @@ from rich.console import Console
 
 from sam_train.checkpoints.reading import read_file
 from sam_train.data.loading.boxes import categories_of
-from sam_train.data.loading.datamodule import ClipData, SegmentationData
+from sam_train.data.loading.clip_data import ClipData
+from sam_train.data.loading.datamodule import SegmentationData
 from sam_train.data.sources.base import ImageSet, Split
 from sam_train.data.sources.check import check_sources
 from sam_train.data.sources.skipping import begin_skipping, splits_of
@@ -35,7 +36,7 @@ from sam_train.runs.record import VERSION, describe, versions
 from sam_train.runs.resume import require_same, require_same_base, require_same_images
 from sam_train.runs.run import Run, base_model, fingerprint, read_record, trains_memory, tuned_model
 from sam_train.runs.settings import Settings
-from sam_train.runs.tasks import clip_data, known_metrics, make_task, require_whole_clips
+from sam_train.runs.tasks import clip_data, known_metrics, make_task, require_images_teach, require_whole_clips
 from sam_train.runs.trainer import make_trainer, starts_processes
 from sam_train.tasks.averaging import MovingAverage
 from sam_train.tasks.callbacks import BestCheckpoint, LastValidation, RunProgress
@@ -97,6 +98,8 @@ def fit(
         record["images"] = known_images(data.splits) if trainer.is_global_zero else {}
         if then is not None:
             require_same_images(then["images"], record["images"], where)
+        if settings.task is not None and isinstance(data, ClipData):
+            require_images_teach(data, settings.task, model)
         if settings.prompter is not None:
             record["categories"] = [*categories_of(data.splits["train"])]
         torch.manual_seed(settings.seed)
@@ -200,15 +203,13 @@ def _own_callbacks(settings: Settings, given: Sequence[Callback]) -> Iterator[Ca
     """All callbacks of a run, in order."""
     yield LastValidation()
     yield from given
-    if settings.task is not None:
-        if settings.cache is not None:
-            raise InputError("cache=on: features of clips are not kept; leave cache out with task=video")
-        if settings.prompter is not None:
-            raise InputError("prompter=center: finds objects of images; leave it out with task=video")
-        return
     if settings.cache is not None:
         cache = settings.cache
         yield FeatureCache(cache.folder, cache.views, cache.dtype)  # pyright: ignore[reportArgumentType]
+    if settings.task is not None:
+        if settings.prompter is not None:
+            raise InputError("prompter=center: finds objects of images; leave it out with task=video")
+        return
     assert settings.loader.max_objects is not None
     yield MicroBatchFinder(settings.loader, settings.loader.max_objects)
 
@@ -248,14 +249,20 @@ def _tell(text: str) -> None:
 def _tell_data(data: SegmentationData) -> None:
     """Say how many images there are for what, and if training validates some of them only."""
     if isinstance(data, ClipData):
-        counts = (f"{len(data.clips(split).clips)} {split}" for split in data.splits)
-        Console(highlight=False).print(f"clips: {', '.join(counts)}", markup=False)
+        clips = {split: sum(len(one.clips) for one in data.clips(split).values()) for split in data.splits}
+        images = {split: sum(len(one) for one in data.images(split).values()) for split in data.splits}
+        _tell(_counted("clips", clips))
+        if any(images.values()):
+            _tell(_counted("images", images))
         return
     numbers = {split: len(images) for split, images in data.splits.items()}
     limit = data.loading.max_val_images
     some = f"; of val {limit} during training (loader.max_val_images)" if (limit or math.inf) < numbers["val"] else ""
-    text = f"images: {', '.join(f'{number} {split}' for split, number in numbers.items())}{some}"
-    _tell(text)
+    _tell(_counted("images", numbers) + some)
+
+
+def _counted(word: str, numbers: Mapping[str, int]) -> str:
+    return f"{word}: {', '.join(f'{number} {split}' for split, number in numbers.items())}"
 
 
 @contextmanager

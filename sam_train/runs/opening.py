@@ -55,7 +55,7 @@ def open_model(
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     path, name = Path(checkpoint).expanduser(), str(checkpoint)
-    if path.is_dir() and _is_run(path):
+    if path.is_dir() and is_run(path):
         model = _of_run(path, weights, image_size)
     elif name in PRESETS and not path.exists():
         model = _of_preset(name, weights, image_size)
@@ -65,6 +65,20 @@ def open_model(
         model = build_model(find_preset(found), image_size)
         load_checkpoint(model, name)
     return model.to(device).eval()
+
+
+def open_both(
+    checkpoint: str | Path,
+    weights: str | None = None,
+    image_size: int | None = None,
+    device: torch.device | str | None = None,
+) -> tuple[ImageModel, ImageModel | None]:
+    """Return the untuned and the tuned model of a run, or else :func:`open_model`'s and None."""
+    path = Path(checkpoint).expanduser()
+    model = open_model(checkpoint, weights, image_size, device)
+    if not is_run(path):
+        return model, None
+    return Run.load(path, weights).untuned().to(next(model.parameters()).device), model
 
 
 def open_predictor(
@@ -89,7 +103,7 @@ def image_tones(checkpoint: str | Path, window: str | Sequence[float] | None = N
         InputError: If there is no such window.
     """
     path = Path(checkpoint).expanduser()
-    if _is_run(path):
+    if is_run(path):
         data = shown_alike(Run.load(path).record["config"]["data"])
         tones = Tones() if data.get("_target_") == _VOLUMES else known_tones(data)
     else:
@@ -129,7 +143,7 @@ def open_finder(
     """Return what finds objects in whole images: see :func:`open_model`, :class:`Finder` and its ``find``."""
     predictor = open_predictor(checkpoint, weights, image_size, device, cleaning)
     path, center = Path(checkpoint).expanduser(), None
-    if _is_run(path):
+    if is_run(path):
         run = Run.load(path, weights)
         if (head := run.head()) is not None and run.categories is not None:
             center = CenterFinder(predictor, head, run.categories)
@@ -139,7 +153,7 @@ def open_finder(
 def found_categories(checkpoint: str | Path) -> tuple[str, ...] | None:
     """Return the names of what a checkpoint's head finds without a prompt; None if it has no head."""
     path = Path(checkpoint).expanduser()
-    return Run.load(path).categories if _is_run(path) else None
+    return Run.load(path).categories if is_run(path) else None
 
 
 def volume_view(checkpoint: str | Path, window: str | Sequence[float] | None = None) -> View:
@@ -154,7 +168,7 @@ def volume_view(checkpoint: str | Path, window: str | Sequence[float] | None = N
     """
     path = Path(checkpoint).expanduser()
     chosen = None if window is None else window_of(window)
-    data = Run.load(path).record["config"]["data"] if _is_run(path) else {}
+    data = Run.load(path).record["config"]["data"] if is_run(path) else {}
     roots = [Path(part["root"]) for part in data.get("parts", {"": data}).values() if "root" in part]
     data = shown_alike(data)
     if data.get("_target_") != _VOLUMES:
@@ -186,7 +200,8 @@ def shown_alike(data: Mapping[str, Any]) -> Mapping[str, Any]:
     return {name: value for name, value in common.items() if name not in KEYS}
 
 
-def _is_run(path: Path) -> bool:
+def is_run(path: Path) -> bool:
+    """Tell whether a path is of a run or one of its checkpoints."""
     if path.is_dir():
         return any((path / file).is_file() for file in ("best.ckpt", "last.ckpt"))
     return path.suffix == ".ckpt" and path.is_file() and "sam_train" in read_checkpoint(path).content

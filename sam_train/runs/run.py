@@ -102,7 +102,13 @@ class Run:
         """
         if self._base is None:
             config = self.record["config"]
-            base = base_model(self.model, config["seed"], trains_memory(config))
+            try:
+                base = base_model(self.model, config["seed"], trains_memory(config))
+            except InputError as error:
+                raise InputError(
+                    f"checkpoint={self.checkpoint}: the weights that it was trained from cannot be read: {error}. If "
+                    "they have moved, name them: weights=..."
+                ) from error
             # Random weights are not compared: another machine may draw others, and the checkpoint holds all.
             if self.model.source() != "random" and self.record["base"] != fingerprint(base):
                 raise InputError(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sam_train.data.loading.datamodule import ClipData, Loading
+from sam_train.data.loading.clip_data import ClipData
+from sam_train.data.loading.datamodule import Loading
 from sam_train.data.sources.base import DataSource, ImageSet, Split
-from sam_train.data.sources.video.clips import Clip
 from sam_train.errors import InputError
 from sam_train.metrics import METRICS
 from sam_train.metrics.base import Metric
@@ -76,15 +76,34 @@ def clip_data(
     return ClipData(splits, preprocessing, loading, seed, choice, task.max_val_clips, task.max_val_frames)
 
 
+def require_images_teach(data: ClipData, task: ClipTraining, model: ImageModel) -> None:
+    """Refuse images among clips where nothing would be learned from them.
+
+    Raises:
+        InputError: If there are such.
+    """
+    names = ", ".join(data.images("train"))
+    if names and not task.point + task.box:
+        raise InputError(
+            f"task.point=0 task.box=0: nothing is learned from images ({names}) whose masks are given; give points or "
+            "boxes more than 0, or leave these sources out"
+        )
+    if names and not any(parameter.requires_grad for part in model.parts for parameter in part.parameters()):
+        raise InputError(
+            f"tuning: the memory alone trains, which images ({names}) do not use; add tuning.mask_decoder=true, or "
+            "leave these sources out"
+        )
+
+
 def require_whole_clips(splits: Mapping[Split, ImageSet]) -> None:
     """Refuse clips of which a part is to train and a part is not: what lies between would be in both.
 
     Raises:
         InputError: If there is one.
     """
-    train = {clip.name for clip in _clips(splits["train"])}
+    train = _clip_names(splits["train"])
     for split, images in splits.items():
-        if split != "train" and (both := sorted(train & {clip.name for clip in _clips(images)})):
+        if split != "train" and (both := sorted(train & _clip_names(images))):
             raise InputError(
                 f"task=video: slices of {both[0]} are in train and in {split}, since it is of the only patient, and "
                 "objects are followed through whole volumes; give volumes of other patients, or train on slices "
@@ -92,6 +111,7 @@ def require_whole_clips(splits: Mapping[Split, ImageSet]) -> None:
             )
 
 
-def _clips(images: ImageSet) -> Sequence[Clip]:
-    clips = images.as_clips()
-    return () if clips is None else clips.clips
+def _clip_names(images: ImageSet) -> set[str]:
+    sources = images.by_source() or {"": images}
+    found = {name: clips for name, one in sources.items() if (clips := one.as_clips()) is not None}
+    return {f"{name}/{clip.name}".lstrip("/") for name, clips in found.items() for clip in clips.clips}

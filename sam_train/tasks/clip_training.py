@@ -62,14 +62,19 @@ class ClipTraining:
             )
         if min(self.mask, self.point, self.box) < 0 or not self.mask + self.point + self.box:
             raise InputError(f"task.mask={self.mask}, point={self.point}, box={self.box}: give one of them more than 0")
+        if self.num_frames == 1 and not self.point + self.box:
+            raise InputError("task.num_frames=1: nothing is learned from masks given on the only frame; give points")
 
     def choice(self, max_objects: int) -> ClipChoice:
         """Return which part of a clip is loaded."""
         return ClipChoice(self.num_frames, self.max_stride, self.reverse, max_objects)
 
     def draw(self, known: Bool[Tensor, "T P"], generator: torch.Generator) -> tuple[Kind, ClipSchedule]:
-        """Draw what is given, and on which frames; only where the masks of all objects are known."""
-        weights = torch.tensor([self.mask, self.point, self.box], dtype=torch.float)
+        """Draw what is given, and on which frames; only where the masks of all objects are known.
+
+        Images, which are clips of one frame, are not given by masks, from which nothing would be learned.
+        """
+        weights = torch.tensor([self.mask * (len(known) > 1), self.point, self.box], dtype=torch.float)
         kinds: tuple[Kind, ...] = ("mask", "point", "box")
         kind = kinds[int(torch.multinomial(weights, 1, generator=generator))]
         frames = [frame for frame in known.all(dim=1).nonzero()[:, 0].tolist() if frame > 0]

@@ -71,12 +71,7 @@ class VideoTask(ImageTask):
 
     def encode_frames(self, batch: ClipBatch) -> list[ImageFeatures]:
         """Encode all frames of all clips at once; return the features of each frame."""
-        images = torch.cat([frame.images for frame in batch.frames if frame.images is not None])
-        sizes = torch.cat([frame.valid_size for frame in batch.frames])
-        trains = any(parameter.requires_grad for parameter in self.model.encoding_parameters())
-        with torch.set_grad_enabled(trains and torch.is_grad_enabled()):
-            features = self.model.encode_image(self.model.preprocessing.normalize(images, sizes))
-        return features.chunk(len(batch.frames))
+        return self.encode(batch.every_frame()).chunk(len(batch.frames))
 
     def loss_terms(self, batch: ClipBatch) -> LossTerms:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Sum the terms of the loss over objects, frames and rounds of prompts."""

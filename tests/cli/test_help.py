@@ -31,7 +31,7 @@ def test_every_setting_of_every_choice_has_its_meaning(choice):
         assert re.search(rf"^  {re.escape(prefix + key)}=\S.* +\S", text, re.MULTILINE), key
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "export", "predict", "check", "preview", "convert"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "export", "predict", "check", "preview", "convert", "app"])
 def test_every_setting_of_a_command_has_its_meaning(command):
     text = help_text(command, [])
     for key in keys(OmegaConf.load(CONFIGS / f"{command}.yaml")):

@@ -1,6 +1,8 @@
 """Train, resume, evaluate: what a person types and what lies in the folder afterwards."""
 
+import json
 import os
+import re
 import subprocess
 import sys
 from datetime import datetime
@@ -45,7 +47,31 @@ def test_a_layout_that_cannot_hold_the_inputs_size_is_told_with_it(
     layout, is_told, trained, tmp_path, monkeypatch, capsys
 ):
     run("export", monkeypatch, f"checkpoint={trained}/best.ckpt", f"format={layout}", f"path={tmp_path}/model")
-    assert ("tuned at an input of 64 px" in capsys.readouterr().out) == is_told
+    told = capsys.readouterr().out
+    assert ("tuned at an input of 64 px" in told) == is_told
+    assert "logits differ by at most" in told
+    card = tmp_path / ("model/README.md" if layout == "huggingface" else "model.README.md")
+    assert f"model card: {card}" in told
+    report = json.loads((trained / "report.json").read_text())
+    assert f"{report['num_objects']} objects of 3 held-out images" in card.read_text()
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("weights=moved.pth", r"weights=moved\.pth: no such file or folder"),
+        ("format=savedmodel", r"format=savedmodel: no such format; this model can be exported as huggingface, meta,"),
+        ("path=/proc/model", r"path=/proc/model: cannot be written"),
+        ("push=polyps", r"push=polyps: expected USER/NAME"),
+    ],
+)
+def test_what_stands_in_the_way_of_an_export_is_told(argument, message, trained, tmp_path, monkeypatch, capsys):
+    path = [] if argument.startswith("path=") else [f"path={tmp_path}/model"]
+    with pytest.raises(SystemExit) as ended:
+        run("export", monkeypatch, f"checkpoint={trained}/best.ckpt", *path, argument)
+    assert ended.value.code == 2
+    assert re.search(message, " ".join(capsys.readouterr().err.split()))
+    assert not (tmp_path / "model").exists()
 
 
 def test_evaluating_the_checkpoint_repeats_the_report_to_the_last_digit(trained, tmp_path, monkeypatch):

@@ -80,8 +80,8 @@ def test_a_mixture_of_a_file_is_kept_in_the_cache(mixture, tmp_path, monkeypatch
     ("settings", "expected"),
     [
         (["data.parts.a.rot=x"], r"data.parts.a.rot: data=folder has no such setting; nearest: root"),
-        (["data.parts.a.kind=foldr"], r"data.parts.a.kind=foldr: expected one of coco, folder"),
-        (["data.parts.c.root=/tmp"], r"data.parts.c.kind=null: expected one of coco, folder"),
+        (["data.parts.a.kind=foldr"], r"data.parts.a.kind=foldr: expected one of coco, coco_video, davis, folder"),
+        (["data.parts.c.root=/tmp"], r"data.parts.c.kind=null: expected one of coco, coco_video, davis, folder"),
         (["data.parts.c.kind=npz"], r"data.parts.c.root: not given; add data.parts.c.root=..."),
         (["data.parts.a.check=false"], r"data.parts.a.check: is of all sources: data.check=False"),
         (["data.parts.a.root=/no/such"], r"data.parts.a.root=/no/such: no such file or folder"),
@@ -94,3 +94,17 @@ def test_mistakes_are_answered(mixture, settings, expected, tmp_path, monkeypatc
     with pytest.raises(SystemExit):
         run("train", monkeypatch, *given, *settings, *SETTINGS, f"output={tmp_path}/run")
     assert expected in capsys.readouterr().err
+
+
+def test_clips_and_images_train_together(tmp_path, monkeypatch):
+    write_squares(tmp_path / "stills", 7)
+    films = {"kind": "toy_video", "num_train": 2, "num_val": 1, "num_test": 1, "num_frames": 3, "image_size": 64}
+    sources = [*(f"data.parts.films.{name}={value}" for name, value in films.items())]
+    sources += ["data.parts.stills.kind=folder", f"data.parts.stills.root={tmp_path}/stills"]
+    training = ["task.num_frames=2", "task.corrections=1", "task.max_val_frames=2", "trainer.max_steps=2"]
+    settings = [one for one in SETTINGS if not one.startswith(("evaluation", "trainer.max_steps", "trainer.val"))]
+    folder = tmp_path / "run"
+    run("train", monkeypatch, "task=video", "data=mixture", *sources, *settings, *training, f"output={folder}")
+    report = json.loads((folder / "report.json").read_text())
+    assert set(report["by_source"]) == {"films", "stills"}
+    assert set(report["by_source"]["stills"]["tuned"]["box"]) == {"j", "f", "j_and_f"}

@@ -32,6 +32,7 @@ def test_a_model_trains_is_evaluated_and_saved(model, tuning, tmp_path, monkeypa
     if tuning == "lora":
         run("export", monkeypatch, f"checkpoint={checkpoint}", "format=peft", f"path={tmp_path / 'peft'}")
         assert {path.name for path in (tmp_path / "peft").iterdir()} == {
+            "README.md",
             "adapter_config.json",
             "adapter_model.safetensors",
         }

@@ -6,7 +6,7 @@ import torch
 from sam_train.data.loading.clip_dataset import HeldOutClips
 from sam_train.data.sources.video.clips import Clip, ClipSet
 from sam_train.inference.clip_correcting import correct_clip
-from sam_train.inference.clip_prompts import prompt_object
+from sam_train.inference.clip_prompts import give_mask, prompt_object
 from sam_train.inference.clip_scoring import score_clip
 from sam_train.inference.film import film_frames, save_film, strip_of
 from sam_train.inference.following import CLIP_PROTOCOLS, MASK, follow_clip
@@ -147,3 +147,39 @@ def test_finding_nothing_in_a_volume_is_no_merit(monkeypatch, model):
     (row,) = score_clip({"": model}, clip, {MASK: CLIP_PROTOCOLS[MASK]}, VIDEO_METRICS).to_pylist()
     assert (row["j"], row["f"], row["frames"]) == (0, 0, 5)  # of five slices three hold no object, and none was found
     assert 0 < row["volume_dice"] < 1
+
+
+class Lens(Squares):
+    """The same squares as a volume in which the first is largest on slice 3 and the second on slice 2."""
+
+    def __init__(self):
+        ClipSet.__init__(self, [Clip("volume", tuple("012345"), range(6), 3)])
+
+    def read_frame(self, clip, frame, with_image=True):
+        sample = super().read_frame(clip, frame, with_image)
+        masks = torch.stack([*sample.each_mask()])
+        rows = torch.arange(SIZE[0])[:, None]
+        masks[0] &= rows < 25 - abs(frame - 3)
+        if len(masks) > 1:
+            masks[1] &= rows < 55 - abs(frame - 2)
+        packed = pack_masks(enumerate(masks, start=1), SIZE)
+        return Sample(f"volume/{frame}", sample.image, *packed, group="volume")
+
+
+def test_objects_of_a_volume_are_followed_both_ways_from_their_largest_slices(model):
+    clip = HeldOutClips(Lens())[0]
+    frames = [*follow_clip({"": model}, clip, {MASK: CLIP_PROTOCOLS[MASK]})]
+    assert [one.frame for one in frames] == [*range(6)]
+    assert [set(one.prompted) for one in frames] == [set(), set(), {2}, {1}, set(), set()]
+    assert all(set(one.found["", MASK].objects) == {1, 2} for one in frames)
+    for value, start in ((1, 3), (2, 2)):
+        for course in (range(start, 6), range(start, -1, -1)):  # alone, in a session of its own
+            session = VideoSession(model)
+            for number, frame in enumerate(course):
+                sample = clip.read(frame)
+                masks = session.see(sample.image)
+                if number == 0:
+                    give_mask(session, 0, sample, value)
+                    masks = session.masks(0)
+                found = frames[frame].found["", MASK]
+                assert torch.equal(found.masks[found.objects.index(value)], masks.masks[0])

@@ -17,7 +17,8 @@ from sam_train.losses.sam_loss import SamLoss
 from sam_train.runs.evaluate import evaluate
 from sam_train.runs.fit import fit
 from sam_train.runs.run import Run, base_model, tuned_model
-from sam_train.runs.settings import Cache, Evaluation, ModelChoice, Settings
+from sam_train.runs.settings import Evaluation, ModelChoice, Settings
+from sam_train.tasks.center_training import CenterTraining
 from sam_train.tasks.clip_training import ClipTraining
 from sam_train.tasks.video import VideoTask
 from sam_train.tuning.optimization import Optimization
@@ -139,7 +140,7 @@ def test_prompts_are_drawn_as_sam_2_draws_them():
     [
         ({"data": ToySource("shapes", 2, 1, 1, 64)}, "task=video: data are images"),
         ({"model": ModelChoice("sam_nano", image_size=64), "tuning": Tuning("frozen")}, "sam_nano has no memory"),
-        ({"cache": Cache()}, "cache=on: features of clips are not kept"),
+        ({"prompter": CenterTraining()}, "prompter=center: finds objects of images"),
     ],
 )
 def test_what_does_not_go_with_clips_is_refused(changes, message, tmp_path):

@@ -44,6 +44,10 @@ class ClipBatch(Tensors):
         """Index of each object's clip."""
         return self.frames[0].object_image
 
+    def every_frame(self) -> Batch:
+        """Return the frames of all clips as images without objects: all the first ones, then all the second ones."""
+        return collate([frame.with_objects(slice(0, 0)) for frame in self.frames])
+
 
 def collate_clips(clips: Sequence[ClipBatch]) -> ClipBatch:
     """Return one batch of several; all have the same number of frames."""

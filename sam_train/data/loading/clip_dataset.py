@@ -11,14 +11,15 @@ from torch.utils.data import Dataset
 from sam_train.data.loading.augmentation import Augmentation
 from sam_train.data.loading.clip_batch import ClipBatch
 from sam_train.data.loading.clip_sampling import choose_frames
+from sam_train.data.loading.clip_views import ClipViews, frame_name
 from sam_train.data.loading.collate import to_batch
-from sam_train.data.loading.dataset import EpochIndex
-from sam_train.data.loading.seeds import generator_of, seed_of
-from sam_train.data.loading.transforms import resize_sample
+from sam_train.data.loading.dataset import EpochIndex, FeatureReader
+from sam_train.data.loading.seeds import generator_of
+from sam_train.data.loading.views import PLAIN
 from sam_train.data.sources.video.clips import ClipSet
 from sam_train.errors import InputError
 from sam_train.preprocessing import Preprocessing
-from sam_train.structures import Batch, Sample
+from sam_train.structures import Batch, EncoderState, ImageFeatures, Sample
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class TrainClips(Dataset[ClipBatch]):
         augmentation: What to change at random, the same on all frames; None for nothing.
         min_area: Objects smaller than this on the first frame, in pixels of the model's input, are left out.
         seed: Seed of everything random.
+        cache: Store of the frames' features, which also says how many views clips have; None to load images.
     """
 
     def __init__(
@@ -58,13 +60,14 @@ class TrainClips(Dataset[ClipBatch]):
         augmentation: Augmentation | None,
         min_area: float,
         seed: int,
+        cache: FeatureReader | None = None,
     ) -> None:
         self.clips = clips
-        self.preprocessing = preprocessing
+        self.views = ClipViews(clips, preprocessing, augmentation, seed, cache.views if cache else None)
         self.choice = choice
-        self.augmentation = augmentation
         self.min_area = min_area
         self.seed = seed
+        self.cache = cache
 
     def __len__(self) -> int:
         return len(self.clips.clips)
@@ -89,13 +92,11 @@ class TrainClips(Dataset[ClipBatch]):
 
     def _begin(self, clip: int, start: int, epoch: int, generator: torch.Generator) -> ClipBatch | None:
         """Return the part of a clip that begins on a frame; None if no object is large enough there."""
-        first, seed = self.clips.read_frame(clip, start), None
-        if self.augmentation is not None:
-            seed = seed_of("augment", self.clips.clips[clip].name, epoch, self.seed)
-        large = self._large(first, seed)
-        if not large.any() and seed is not None:  # all moved out of sight
-            seed = None
-            large = self._large(first, seed)
+        first, view = self.clips.read_frame(clip, start, with_image=False), self.views.of_epoch(epoch)
+        large = self._large(clip, first, view)
+        if not large.any() and view != PLAIN:  # all moved out of sight
+            view = PLAIN
+            large = self._large(clip, first, view)
         values = first.value[large]
         if not len(values):
             return None
@@ -110,30 +111,27 @@ class TrainClips(Dataset[ClipBatch]):
             bool(torch.rand((), generator=generator) < self.choice.reverse),
             generator,
         )
-        frames = {number: self._frame(clip, number, values[chosen], epoch, seed) for number in dict.fromkeys(numbers)}
+        frames = {number: self._frame(clip, number, values[chosen], epoch, view) for number in dict.fromkeys(numbers)}
         known = torch.tensor([number in content.annotated for number in numbers])
         draw = int(torch.randint(1 << 62, (), generator=generator))
         return ClipBatch(
             tuple(frames[number] for number in numbers), known[:, None].expand(-1, len(chosen)).clone(), draw
         )
 
-    def _frame(self, clip: int, number: int, values: torch.Tensor, epoch: int, seed: int | None) -> Batch:
+    def _frame(self, clip: int, number: int, values: torch.Tensor, epoch: int, view: int) -> Batch:
         """Return a frame with these objects, whether they are on it or not."""
-        sample = self.clips.read_frame(clip, number)
+        sample = self.clips.read_frame(clip, number, with_image=self.cache is None)
         planes = dict(zip(sample.value.tolist(), sample.plane.tolist(), strict=True))
         plane = torch.tensor([planes.get(value, 0) for value in values.tolist()], dtype=torch.long)
-        varied = self._vary(replace(sample, plane=plane, value=values, category=None, crowd=None, prompts=None), seed)
-        batch = to_batch(varied, self.preprocessing, sample.size, epoch, self.seed)
+        chosen = replace(sample, plane=plane, value=values, category=None, crowd=None, prompts=None)
+        varied = self.views.vary_frame(clip, chosen, view)
+        batch = to_batch(varied, self.views.preprocessing, sample.size, epoch, self.seed)
         present = torch.isin(values, sample.value)  # a number may be another object's, or scenery's, on other planes
-        return replace(batch, masks=batch.masks & present[:, None, None])
+        features = self.cache and self.cache.read(self.views.frame_name(clip, number, view), sample.size)
+        return replace(batch, masks=batch.masks & present[:, None, None], features=features)
 
-    def _large(self, sample: Sample, seed: int | None) -> torch.Tensor:
-        return self._vary(replace(sample, image=sample.image[:0]), seed).areas() >= max(self.min_area, 1)
-
-    def _vary(self, sample: Sample, seed: int | None) -> Sample:
-        if seed is None or self.augmentation is None:
-            return resize_sample(sample, self.preprocessing)
-        return self.augmentation(sample, self.preprocessing, seed)
+    def _large(self, clip: int, sample: Sample, view: int) -> torch.Tensor:
+        return self.views.vary_frame(clip, sample, view).areas() >= max(self.min_area, 1)
 
 
 @dataclass
@@ -144,16 +142,20 @@ class HeldOutClip:
         clips: Where it is.
         index: Its index there.
         num_frames: So many of its frames, from the first annotated one on; of a volume, around its middle.
+        cache: Store of the frames' features; None to have them encoded.
+        source: Name of the source that the clip is of, where there are several.
     """
 
     clips: ClipSet
     index: int
     num_frames: int
+    cache: FeatureReader | None = None
+    source: str = ""
 
     @property
     def name(self) -> str:
         """Return the clip's name."""
-        return self.clips.clips[self.index].name
+        return self._named(self.clips.clips[self.index].name)
 
     @property
     def ids(self) -> tuple[str]:
@@ -172,7 +174,7 @@ class HeldOutClip:
     @property
     def group(self) -> str:
         """Return the patient, or the clip where nothing says one."""
-        return self.clips.group_of(self.index)
+        return self._named(self.clips.group_of(self.index))
 
     @property
     def spacing(self) -> tuple[float, float, float] | None:
@@ -184,14 +186,14 @@ class HeldOutClip:
         """Whether the frames are slices, which have no first and no last one as time has."""
         return self.clips.clips[self.index].middle is not None
 
-    @property
-    def courses(self) -> list[range]:
-        """Return the frames in the orders in which they are followed: a video's once, a volume's from its middle on."""
-        frames, middle = self.frames, self.clips.clips[self.index].middle
-        if middle is None:
-            return [frames]
-        middle = min(middle, frames[-1])
-        return [range(middle, frames.stop), range(middle, frames.start - 1, -1)]
+    def given_on(self) -> dict[int, int]:
+        """Return, of each object of a volume, the slice on which it is given: the one where it is largest."""
+        largest: dict[int, tuple[int, int]] = {}
+        for frame in sorted(self.annotated()):
+            sample = self.read(frame, with_image=False)
+            for value, area in zip(sample.value.tolist(), sample.areas().tolist(), strict=True):
+                largest[value] = max(largest.get(value, (0, frame)), (int(area), frame), key=lambda found: found[0])
+        return {value: frame for value, (_, frame) in largest.items()}
 
     def annotated(self) -> set[int]:
         """Return the indices of the frames whose masks are known."""
@@ -200,6 +202,13 @@ class HeldOutClip:
     def read(self, frame: int, with_image: bool = True) -> Sample:
         """Read a frame."""
         return self.clips.read_frame(self.index, frame, with_image)
+
+    def features(self, frame: int, size: tuple[int, int]) -> ImageFeatures | EncoderState | None:
+        """Return what is kept of a frame of this size, as it was encoded; None where nothing is."""
+        return None if self.cache is None else self.cache.read(frame_name(self.clips, self.index, frame), size)
+
+    def _named(self, name: str) -> str:
+        return f"{self.source}/{name}" if self.source else name
 
     def to(self, *args: Any, **kwargs: Any) -> HeldOutClip:
         """Return the clip itself: nothing of it is on a device."""
@@ -213,12 +222,23 @@ class HeldOutClips(Dataset[HeldOutClip]):
         clips: The clips.
         max_clips: At most the first so many; None for all.
         max_frames: At most so many frames of each; None for all.
+        cache: Store of the frames' features; None to have them encoded.
+        source: Name of the source that the clips are of, where there are several.
     """
 
-    def __init__(self, clips: ClipSet, max_clips: int | None = None, max_frames: int | None = None) -> None:
+    def __init__(
+        self,
+        clips: ClipSet,
+        max_clips: int | None = None,
+        max_frames: int | None = None,
+        cache: FeatureReader | None = None,
+        source: str = "",
+    ) -> None:
         self.clips = clips
         self.max_clips = max_clips
         self.max_frames = max_frames
+        self.cache = cache
+        self.source = source
 
     def __len__(self) -> int:
         number = len(self.clips.clips)
@@ -228,4 +248,9 @@ class HeldOutClips(Dataset[HeldOutClip]):
         if not 0 <= index < len(self):
             raise IndexError(index)
         length = len(self.clips.clips[index].frames)
-        return HeldOutClip(self.clips, index, length if self.max_frames is None else min(length, self.max_frames))
+        num_frames = length if self.max_frames is None else min(length, self.max_frames)
+        return HeldOutClip(self.clips, index, num_frames, self.cache, self.source)
+
+    def views(self, preprocessing: Preprocessing) -> ClipViews:
+        """Return the frames of these clips, as they are."""
+        return ClipViews(self.clips, preprocessing, spans=[self[index].frames for index in range(len(self))])

@@ -12,16 +12,12 @@ from lightning import LightningDataModule
 from torch.utils.data import Subset
 
 from sam_train.data.loading.augmentation import Augmentation
-from sam_train.data.loading.clip_batch import collate_clips
-from sam_train.data.loading.clip_dataset import ClipChoice, HeldOutClips, TrainClips
 from sam_train.data.loading.dataset import EvalDataset, FeatureReader, TrainDataset
 from sam_train.data.loading.loader import BatchLoader, ResumableLoader
 from sam_train.data.loading.sampler import TrainBatches
 from sam_train.data.loading.share import Share
 from sam_train.data.loading.views import Views
 from sam_train.data.sources.base import DataSource, ImageSet, Split
-from sam_train.data.sources.video.clips import ClipSet
-from sam_train.errors import InputError
 from sam_train.limits import check_limits
 from sam_train.machine import num_processors
 from sam_train.preprocessing import Preprocessing
@@ -144,9 +140,9 @@ class SegmentationData(LightningDataModule):
         """Number of loading processes of this device."""
         return self.loading.workers(self.trainer.num_devices if self.trainer else 1)  # the devices of this machine
 
-    def _train_dataset(self) -> TrainDataset:
+    def _train_dataset(self, images: ImageSet | None = None) -> TrainDataset:
         return TrainDataset(
-            self.splits["train"],
+            self.splits["train"] if images is None else images,
             self.preprocessing,
             self.loading.augmentation,
             self.loading.max_objects or DataSource.default_objects,
@@ -182,70 +178,3 @@ class SegmentationData(LightningDataModule):
             "persistent_workers": persistent and num_workers > 0,
             "pin_memory": torch.cuda.is_available(),
         }
-
-
-class ClipData(SegmentationData):
-    """Training and held-out clips; everything else is as for images.
-
-    Args:
-        splits: The clips.
-        preprocessing: Of the model.
-        loading: Settings of loading; of a batch's ``batch_size`` clips.
-        seed: Seed of everything random.
-        choice: Which part of a clip trains.
-        max_val_clips: At most this many clips are validated during training; None for all.
-        max_val_frames: And of each this many frames.
-    """
-
-    def __init__(
-        self,
-        splits: Mapping[Split, ImageSet],
-        preprocessing: Preprocessing,
-        loading: Loading,
-        seed: int,
-        choice: ClipChoice,
-        max_val_clips: int | None = None,
-        max_val_frames: int | None = None,
-    ) -> None:
-        made = {id(images): images.as_clips() for images in splits.values()}  # validation may stand in for the test
-        found: dict[Split, ImageSet] = {}
-        for split, images in splits.items():
-            clips = made[id(images)]
-            if clips is None:
-                raise InputError(
-                    f"task=video: data are images, not clips (split {split}); use data=davis, sav, coco_video or "
-                    "toy_video, or volumes (data=volume, data=npz)"
-                )
-            found[split] = clips
-        super().__init__(found, preprocessing, loading, seed)
-        self.choice = choice
-        self.max_val_clips = max_val_clips
-        self.max_val_frames = max_val_frames
-
-    def train_dataloader(self) -> ResumableLoader:
-        """Return batches of parts of clips: the same stream on any number of devices."""
-        loading, share = self.loading, Share.own()
-        dataset = TrainClips(
-            self.clips("train"), self.preprocessing, self.choice, loading.augmentation, loading.min_area, self.seed
-        )
-        batches = TrainBatches(len(dataset), loading.batch_size, self.seed, share.rank, share.world_size)
-        return ResumableLoader(dataset, batches, merge=collate_clips, **self._options(persistent=True))
-
-    def val_dataloader(self) -> BatchLoader:
-        """Return this device's share of the validation clips, which are read when they are followed."""
-        return self._held_out("val", self.max_val_clips, self.max_val_frames)
-
-    def eval_dataloader(self, split: Split) -> BatchLoader:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Return this device's share of a split's clips, whole."""
-        return self._held_out(split, None, None)
-
-    def clips(self, split: Split) -> ClipSet:
-        """Return the clips of a split."""
-        found = self.splits[split]
-        assert isinstance(found, ClipSet)
-        return found
-
-    def _held_out(self, split: Split, max_clips: int | None, max_frames: int | None) -> BatchLoader:
-        dataset, share = HeldOutClips(self.clips(split), max_clips, max_frames), Share.own()
-        clips = Subset(dataset, range(share.rank % len(dataset), len(dataset), share.world_size))
-        return BatchLoader(clips, merge=lambda items: items[0], num_workers=0)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import accumulate
 from typing import Protocol
 
 import torch
@@ -12,12 +13,49 @@ from torch import Tensor
 
 from sam_train.data.loading.dataset import EpochIndex
 from sam_train.data.loading.seeds import generator_of
+from sam_train.data.sources.shares import Shares
 
 
 class Shuffle(Protocol):
     """Returns an order of images."""
 
     def __call__(self, *, generator: torch.Generator) -> Int[Tensor, "n"]: ...  # noqa: D102
+
+
+class BatchTurns:
+    """Order of an epoch of several sources in which every batch is of one source.
+
+    Without weights, an epoch shows every image once. With weights, these are the sources' shares of the batches, and an
+    epoch ends as soon as one source was shown whole. The last batch of a source is filled up from its start.
+
+    Args:
+        sizes: Per source, its number of images, which come one source after the other.
+        orders: Per source, its order of an epoch.
+        at_once: Number of images in the batches of all processes together.
+        weights: Per source, its share beside those of the others; empty for none.
+    """
+
+    def __init__(self, sizes: Sequence[int], orders: Sequence[Shuffle], at_once: int, weights: Sequence[float]) -> None:
+        self.starts = (0, *accumulate(sizes))
+        self.orders = orders
+        self.at_once = at_once
+        self.shares = Shares([-(-size // at_once) for size in sizes], weights)
+
+    @property
+    def num_images(self) -> int:
+        """Number of images of an epoch."""
+        return self.shares.num_turns * self.at_once
+
+    def __call__(self, *, generator: torch.Generator) -> Int[Tensor, "n"]:
+        """Return the order of an epoch."""
+        turns = self.shares.turns(generator)
+        order = torch.empty(len(turns), self.at_once, dtype=torch.long)
+        for source, (start, shuffle) in enumerate(zip(self.starts, self.orders, strict=False)):
+            own = turns == source
+            images = shuffle(generator=generator) + start
+            wanted = int(own.sum()) * self.at_once
+            order[own] = images.repeat(-(-wanted // len(images)))[:wanted].view(-1, self.at_once)
+        return order.flatten()
 
 
 class TrainBatches:

@@ -20,6 +20,8 @@ ViewIndex = tuple[int, int]
 PLAIN = -1
 """The view without augmentation; those from 0 on are augmented."""
 
+PLAIN_NAME = "plain"
+
 
 class Views(Dataset[Batch]):
     """Images of a source, augmented or not.
@@ -49,31 +51,48 @@ class Views(Dataset[Batch]):
         self.seed = seed
         self.number = number
 
+    def __len__(self) -> int:
+        return len(self.images)
+
     def of_epoch(self, epoch: int) -> int:
         """Return the view that an epoch shows."""
         if self.augmentation is None:
             return PLAIN
         return epoch if self.number is None else epoch % self.number + PLAIN
 
-    def vary(self, sample: Sample, view: int) -> Sample:
-        """Return a sample as a view shows it, at the size of the un-padded part of the input."""
+    def vary(self, sample: Sample, view: int, alike: str | None = None) -> Sample:
+        """Return a sample as a view shows it, at the size of the un-padded part of the input.
+
+        Args:
+            sample: The image and some of its objects.
+            view: The view.
+            alike: What is changed in the same way has this name in common; by default the sample's id.
+        """
         if view == PLAIN:
             return resize_sample(sample, self.preprocessing)
         assert self.augmentation is not None
-        return self.augmentation(sample, self.preprocessing, seed_of("augment", sample.id, view, self.seed))
+        return self.augmentation(sample, self.preprocessing, seed_of("augment", alike or sample.id, view, self.seed))
 
     def name(self, index: int, view: int) -> str:
         """Return everything that determines a view's pixels, except for the preprocessing."""
-        variant = "plain" if view == PLAIN else f"{self.augmentation}, seed {self.seed}, view {view}"
-        return f"{self.images.ids[index]!r}: {self.images.fingerprint(index)}: {variant}"
+        return view_name(self.images.ids[index], self.images.fingerprint(index), self.variant(view))
+
+    def variant(self, view: int) -> str:
+        """Return everything that tells a view from others of the same image."""
+        return PLAIN_NAME if view == PLAIN else f"{self.augmentation}, seed {self.seed}, view {view}"
 
     def indices(self) -> Iterator[ViewIndex]:
         """Yield every view of every image; their number must be fixed."""
         assert self.number is not None
         views = range(PLAIN, PLAIN + (1 if self.augmentation is None else self.number))
-        return ((view, index) for index in range(len(self.images)) for view in views)
+        return ((view, index) for index in range(len(self)) for view in views)
 
     def __getitem__(self, key: ViewIndex) -> Batch:
         view, index = key
         sample = self.images.read(index, no_objects)
         return to_batch(self.vary(sample, view), self.preprocessing, sample.size)
+
+
+def view_name(identifier: str, fingerprint: str, variant: str) -> str:
+    """Return the name of an image's variant among features that are kept."""
+    return f"{identifier!r}: {fingerprint}: {variant}"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from sam_train.errors import FileError, Problem
@@ -50,6 +51,12 @@ class VolumeSlice(NamedTuple):
     spacing: tuple[float, float, float] | None
 
 
+def pixel_hash(image: UInt8[Tensor, "c h w"]) -> str:
+    """Return a hash of an image's size and pixels."""
+    content = f"{tuple(image.shape)}".encode() + image.contiguous().numpy().tobytes()
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
 class ImageSet(ABC):
     """Images of one split, read lazily. Image sets are picklable: loading processes read from their own copies.
 
@@ -60,11 +67,13 @@ class ImageSet(ABC):
         ids: Per image, a name that is unique in the data source.
         categories: Names of all categories, in order; empty where objects have none.
         loose_ends: Problems that belong to no image; :meth:`problems` returns them with those of the first.
+        weights: Where images of several sources are put together, the weight of each; empty where none was given.
     """
 
     ids: Sequence[str]
     categories: Sequence[str] = ()
     loose_ends: Sequence[Problem] = ()
+    weights: Mapping[str, float] = MappingProxyType({})
 
     @property
     def epoch_size(self) -> int:
@@ -89,9 +98,7 @@ class ImageSet(ABC):
 
         Images of one identity in two splits are refused. By default this is a hash of the decoded pixels.
         """
-        image = self.read(index, no_objects).image
-        content = f"{tuple(image.shape)}".encode() + image.contiguous().numpy().tobytes()
-        return hashlib.blake2b(content, digest_size=16).hexdigest()
+        return pixel_hash(self.read(index, no_objects).image)
 
     def fingerprint(self, index: int) -> str:
         """Return what changes when the image's pixels change; cached features are found by this and the id."""
@@ -118,6 +125,10 @@ class ImageSet(ABC):
     def as_clips(self) -> ClipSet | None:
         """Return the images as clips that objects can be followed through; None if they are none."""
         return None
+
+    def by_source(self) -> Mapping[str, ImageSet]:
+        """Return the images of each source, by its name, where those of several are put together; else nothing."""
+        return {}
 
     def alike(self, index: int) -> range:
         """Return the images of which one takes the place of an image that cannot train."""

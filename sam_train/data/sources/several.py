@@ -6,7 +6,6 @@ import warnings
 from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from fractions import Fraction
 from itertools import accumulate
 
 import torch
@@ -15,8 +14,8 @@ from torch import Tensor
 
 from sam_train.data.sources.base import Choose, DataSource, ImageSet, Split, VolumeSlice, all_objects
 from sam_train.data.sources.packed_texts import MadeTexts
+from sam_train.data.sources.shares import Shares
 from sam_train.data.sources.splits import SPLITS, complete_splits
-from sam_train.data.sources.video.clips import ClipSet
 from sam_train.errors import FileError, InputError, Problem
 from sam_train.limits import POSITIVE
 from sam_train.structures import Sample
@@ -63,6 +62,11 @@ class SeveralSources(DataSource):
             )
         return complete_splits(splits, "data.parts")
 
+    @property
+    def default_objects(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Number of objects of an image that train in one step: the fewest that any source suggests."""
+        return min((source.default_objects for source in self.parts.values()), default=DataSource.default_objects)
+
     def settled(self) -> SeveralSources:
         """See :meth:`DataSource.settled`: of each source its own."""
         return replace(self, parts={name: source.settled() for name, source in self.parts.items()})
@@ -92,8 +96,6 @@ def _splits_of(name: str, source: DataSource) -> dict[Split, ImageSet]:
         raise
     except InputError as error:
         raise InputError(f"data.parts.{name}: {error}") from error
-    if any(isinstance(images, ClipSet) for images in splits.values()):
-        raise InputError(f"data.parts.{name}: these are clips; sources of images alone can be put together")
     if splits.get("test") is splits.get("val"):
         splits.pop("test", None)
     return splits
@@ -114,13 +116,13 @@ class SeveralImages(ImageSet):
         self.ids = _Ids(self)
         self.categories = tuple(dict.fromkeys(name for images in self.parts for name in images.categories))
         self.loose_ends = tuple(problem for images in self.parts for problem in images.loose_ends)
-        numbers = [Fraction(weights.get(name, len(images))) for name, images in parts.items()]
-        self.shares = [number / sum(numbers) for number in numbers]
+        self.weights = weights
+        self.shares = Shares([len(images) for images in self.parts], [weights[name] for name in parts if weights])
 
     @property
     def epoch_size(self) -> int:
         """Number of images of an epoch: no source is shown more than once."""
-        return min(int(len(images) / share) for images, share in zip(self.parts, self.shares, strict=True))
+        return self.shares.num_turns
 
     def __len__(self) -> int:
         return self.starts[-1]
@@ -169,20 +171,17 @@ class SeveralImages(ImageSet):
         return range(self.starts[part], self.starts[part + 1])
 
     def shuffled(self, generator: torch.Generator) -> Int[Tensor, "n"]:
-        """See :meth:`ImageSet.shuffled`: each source in an order of its own, of which the first ones are mixed.
-
-        Of every source an epoch has its share of images, rounded up or down at random, so that shares are exact on
-        average (systematic sampling).
-        """
-        offset = Fraction(torch.rand((), dtype=torch.float64, generator=generator).item())
-        ends = [int(self.epoch_size * share + offset) for share in accumulate(self.shares)]
-        counts = [end - start for start, end in zip((0, *ends), ends, strict=False)]
-        turns = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
-        turns = turns[torch.randperm(len(turns), generator=generator)]
+        """See :meth:`ImageSet.shuffled`: each source in an order of its own, of which the first ones are mixed."""
+        turns = self.shares.turns(generator)
         order = torch.empty_like(turns)
-        for part, (images, start, count) in enumerate(zip(self.parts, self.starts, counts, strict=False)):
-            order[turns == part] = images.shuffled(generator)[:count] + start
+        for part, (images, start) in enumerate(zip(self.parts, self.starts, strict=False)):
+            own = turns == part
+            order[own] = images.shuffled(generator)[: int(own.sum())] + start
         return order
+
+    def by_source(self) -> Mapping[str, ImageSet]:
+        """See :meth:`ImageSet.by_source`."""
+        return dict(zip(self.names, self.parts, strict=True))
 
     def find(self, index: int) -> tuple[int, int]:
         """Return the number of an image's source, and the image's index there."""

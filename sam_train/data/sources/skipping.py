@@ -252,6 +252,18 @@ class ForgivingImages(ImageSet):
                 self._can_read(index)
         return clips
 
+    def by_source(self) -> Mapping[str, ImageSet]:
+        """See :meth:`ImageSet.by_source`.
+
+        Raises:
+            InputError: If there are several: what one of them leaves out is not known to the others.
+        """
+        if self.images.by_source():
+            raise InputError(
+                "data.on_error=skip: with task=video nothing is left out of several sources; mend the data, or give one"
+            )
+        return {}
+
     def is_left_out(self, index: int) -> bool:
         """Tell whether an image could not be read, in whichever process."""
         return self.skipped.problem(self.ids[index]) is not None

@@ -170,10 +170,11 @@ class ToyClips(ClipSet):
         """Draw one frame; what is nearly or wholly hidden on the first frame is scenery, not an object."""
         scene, actors = _scene(self.split, clip, self.image_size, self.seed)
         image, labels = scene.paint(frame / (len(self.clips[clip].frames) - 1))
+        pixels = torch.from_numpy(np.ascontiguousarray(image))
         present = np.intersect1d(np.unique(labels), actors)
         return Sample(
             id=f"{self.clips[clip].name}/{self.clips[clip].frames[frame]}",
-            image=torch.from_numpy(np.ascontiguousarray(image if with_image else image[:0])),
+            image=pixels if with_image else pixels[:0],
             labels=torch.from_numpy(labels)[None],
             plane=torch.zeros(len(present), dtype=torch.long),
             value=torch.from_numpy(present).long(),
@@ -182,7 +183,12 @@ class ToyClips(ClipSet):
 
     def identity(self, index: int) -> str:
         """See :meth:`ImageSet.identity`: name, size and seed determine the frame."""
-        return f"{self.ids[index]}: {self.image_size} px, seed {self.seed}, of {len(self.clips[0].frames)}"
+        return self.frame_fingerprint(*self.place(index))
+
+    def frame_fingerprint(self, clip: int, frame: int) -> str:
+        """See :meth:`ClipSet.frame_fingerprint`."""
+        name = f"{self.clips[clip].name}/{self.clips[clip].frames[frame]}"
+        return f"{name}: {self.image_size} px, seed {self.seed}, of {len(self.clips[clip].frames)}"
 
 
 @lru_cache(maxsize=_SCENES_KEPT)

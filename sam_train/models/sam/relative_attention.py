@@ -57,7 +57,7 @@ def attend_through_channels(
     place = torch.cat([F.one_hot(cell // width, height), F.one_hot(cell % width, width)], dim=-1).to(k.dtype)
     place = F.pad(place, (0, padding))
     wide_q = torch.cat([q, rows, columns, q.new_zeros(*q.shape[:2], padding)], dim=-1)
-    wide_k = torch.cat([k, place.expand(len(k), -1, -1)], dim=-1)
+    wide_k = torch.cat([k, place.expand(k.shape[0], -1, -1)], dim=-1)
     wide_v = F.pad(v, (0, height + width + padding))
     out = F.scaled_dot_product_attention(wide_q[None], wide_k[None], wide_v[None], scale=1.0)
     return out[0, ..., : v.shape[-1]]

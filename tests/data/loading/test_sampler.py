@@ -1,6 +1,8 @@
 """The stream of training images: the same on any number of devices, and from the middle."""
 
-from itertools import chain, islice
+from bisect import bisect_right
+from functools import partial
+from itertools import accumulate, chain, islice
 
 import pytest
 import torch
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 
 from sam_train.data.loading.dataset import TrainDataset
 from sam_train.data.loading.loader import ResumableLoader
-from sam_train.data.loading.sampler import TrainBatches
+from sam_train.data.loading.sampler import BatchTurns, TrainBatches
 from sam_train.preprocessing import Preprocessing
 from tests.data.samples import Squares
 
@@ -72,3 +74,21 @@ def test_a_loader_goes_on_where_its_state_was_taken(num_workers):
     rest = [batch.ids for _ in range(2) for batch in resumed]
     assert seen[state["seen"] :] == rest[: len(seen) - state["seen"]]
     assert torch.tensor(state["seen"]) == 4
+
+
+@given(st.lists(st.integers(1, 20), min_size=1, max_size=4), st.integers(1, 6), st.data(), st.integers(0, 9))
+def test_batches_of_several_sources_are_of_one_each(sizes, at_once, data, seed):
+    some = st.lists(st.floats(0.1, 10), min_size=len(sizes), max_size=len(sizes))
+    weights = data.draw(st.one_of(st.just([]), some))
+    orders = [partial(torch.randperm, size) for size in sizes]
+    turns = BatchTurns(sizes, orders, at_once, weights)
+    order = turns(generator=torch.Generator().manual_seed(seed))
+    assert len(order) == turns.num_images
+    assert torch.equal(order, turns(generator=torch.Generator().manual_seed(seed)))
+    starts = [0, *accumulate(sizes)]
+    for batch in order.view(-1, at_once).tolist():
+        assert len({bisect_right(starts, index) for index in batch}) == 1
+        assert all(0 <= index < starts[-1] for index in batch)
+    if not weights:
+        assert set(order.tolist()) == set(range(sum(sizes)))  # every image is shown
+        assert len(order) == sum(-(-size // at_once) * at_once for size in sizes)

@@ -16,7 +16,6 @@ from sam_train.data.sources.coco.source import CocoSource
 from sam_train.data.sources.folder import FolderSource
 from sam_train.data.sources.several import SeveralImages, SeveralSources
 from sam_train.data.sources.volume.source import VolumeSource
-from sam_train.data.world.film import ToyVideoSource
 from sam_train.errors import InputError
 from tests.data.cache.embeddings import SAM
 from tests.data.samples import Squares
@@ -137,7 +136,6 @@ def test_mistakes_are_told_with_the_part(parts):
         (SeveralSources(parts, {"a": 1, "b": 0, "c": 1}), r"data.parts.b.weight=0: expected a number above 0"),
         (SeveralSources({"a/b": parts["a"]}), "a name without '/' is wanted"),
         (SeveralSources({"x": FolderSource("/none")}), r"data.parts.x: data.root=/none: no such folder"),
-        (SeveralSources({"v": ToyVideoSource(num_train=1, num_val=1, num_test=1)}), "these are clips"),
     ):
         with pytest.raises(InputError, match=expected):
             wrong.splits()

@@ -32,10 +32,25 @@ def test_frames_are_the_slices_from_the_first_to_the_last_with_a_label(tmp_path)
     assert set(map(slices.identity, range(len(slices)))) < set(map(clips.identity, range(len(clips))))
 
 
-def test_a_volume_is_followed_both_ways_and_a_part_of_it_is_around_its_middle(tmp_path):
+def test_a_part_of_a_volume_is_around_its_middle(tmp_path):
     clips = clips_in(make_volumes(tmp_path, 1))
-    assert [list(course) for course in HeldOutClips(clips)[0].courses] == [[2, 3], [2, 1, 0]]
-    assert [list(course) for course in HeldOutClips(clips, max_frames=2)[0].courses] == [[2], [2, 1]]
+    assert list(HeldOutClips(clips)[0].frames) == [0, 1, 2, 3]
+    assert list(HeldOutClips(clips, max_frames=2)[0].frames) == [1, 2]
+
+
+def test_an_object_of_a_volume_is_given_where_it_is_largest(tmp_path):
+    root = make_volumes(tmp_path, 1)
+    growing = np.zeros_like(labels())
+    for place, side in enumerate((1, 2, 3, 2, 1), start=1):
+        growing[:side, :side, place] = 1
+        growing[4:, 4 : 4 + side, place + 2] = 2
+    growing[4:, 4:6, 7] = 2
+    save_nifti(root / "imagesTr/q.nii.gz", voxels(9))
+    save_nifti(root / "labelsTr/q.nii.gz", growing)
+    clips = clips_in(root)
+    (place,) = [place for place, clip in enumerate(clips.clips) if clip.name == "q"]
+    assert HeldOutClips(clips)[place].given_on() == {1: 2, 2: 4}
+    assert HeldOutClips(clips, max_frames=2)[place].given_on() == {1: 2, 2: 3}
 
 
 def test_all_slices_are_followed_where_most_labels_are_near_one_end(tmp_path):
@@ -47,7 +62,7 @@ def test_all_slices_are_followed_where_most_labels_are_near_one_end(tmp_path):
     clips = clips_in(root)
     (place,) = [place for place, clip in enumerate(clips.clips) if clip.name == "q"]
     assert clips.clips[place].middle == 6
-    assert [list(course) for course in HeldOutClips(clips)[place].courses] == [[6, 7], [6, 5, 4, 3, 2, 1, 0]]
+    assert list(HeldOutClips(clips)[place].frames) == [*range(8)]
     assert list(HeldOutClips(clips, max_frames=4)[place].frames) == [4, 5, 6, 7]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from sam_train.data.sources.base import Choose, ImageSet, Split, all_objects
+from sam_train.data.sources.base import Choose, ImageSet, Split, all_objects, pixel_hash
 from sam_train.data.sources.splits import SPLITS, complete_splits
 from sam_train.structures import Sample
 
@@ -61,6 +61,14 @@ class ClipSet(ImageSet):
         Raises:
             FileError: If a file is missing, unreadable or inconsistent; it names clip and frame.
         """
+
+    def frame_fingerprint(self, clip: int, frame: int) -> str:
+        """Return what changes when a frame's pixels change, as :meth:`fingerprint` does; by default a hash of them."""
+        return pixel_hash(self.read_frame(clip, frame).image)
+
+    def fingerprint(self, index: int) -> str:
+        """See :meth:`ImageSet.fingerprint`."""
+        return self.frame_fingerprint(*self.place(index))
 
     def spacing(self, clip: int) -> tuple[float, float, float] | None:
         """Return the distance in mm from one slice, row and column of a volume to the next; None if it is unknown."""
@@ -119,9 +127,9 @@ class ClipSubset(ClipSet):
         """See :meth:`ImageSet.identity`."""
         return self.whole.identity(self._index(index))
 
-    def fingerprint(self, index: int) -> str:
-        """See :meth:`ImageSet.fingerprint`."""
-        return self.whole.fingerprint(self._index(index))
+    def frame_fingerprint(self, clip: int, frame: int) -> str:
+        """See :meth:`ClipSet.frame_fingerprint`."""
+        return self.whole.frame_fingerprint(self.indices[clip], frame)
 
     def stored(self, index: int) -> bytes | None:
         """See :meth:`ImageSet.stored`."""

@@ -121,9 +121,8 @@ class CocoClips(DrawnClips):
         clip, frame = self.place(index)
         return file_identity(self.files[clip][frame])
 
-    def fingerprint(self, index: int) -> str:
-        """See :meth:`ImageSet.fingerprint`."""
-        clip, frame = self.place(index)
+    def frame_fingerprint(self, clip: int, frame: int) -> str:
+        """See :meth:`ClipSet.frame_fingerprint`."""
         return file_fingerprint(self.files[clip][frame])
 
 

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Int
 
 from sam_train.data.sources.base import DataSource, ImageSet, Split
-from sam_train.data.sources.file_identity import file_content
+from sam_train.data.sources.file_identity import file_content, file_fingerprint
 from sam_train.data.sources.image_files import read_image
 from sam_train.data.sources.mask_files import read_numbers
 from sam_train.data.sources.splits import SPLITS, assign_splits
@@ -136,6 +136,10 @@ class FolderClips(ClipSet):
         clip, frame = self.place(index)
         content = self.files[clip].images[frame].read_bytes()
         return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+    def frame_fingerprint(self, clip: int, frame: int) -> str:
+        """See :meth:`ClipSet.frame_fingerprint`."""
+        return file_fingerprint(self.files[clip].images[frame])
 
     def problems(self, index: int) -> list[Problem]:
         """See :meth:`ImageSet.problems`: also frames of another size than the first, and objects that change number."""

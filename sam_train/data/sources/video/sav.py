@@ -113,9 +113,8 @@ class SavClips(DrawnClips):
         clip, frame = self.place(index)
         return f"{file_identity(self.videos[clip])} {frame}"
 
-    def fingerprint(self, index: int) -> str:
-        """See :meth:`ImageSet.fingerprint`."""
-        clip, frame = self.place(index)
+    def frame_fingerprint(self, clip: int, frame: int) -> str:
+        """See :meth:`ClipSet.frame_fingerprint`."""
         return f"{file_fingerprint(self.videos[clip])} {frame}"
 
     def problems(self, index: int) -> list[Problem]:

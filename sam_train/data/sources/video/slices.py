@@ -47,9 +47,9 @@ class SliceClips(ClipSet):
         """See :meth:`ImageSet.identity`."""
         return self.images.identity(self._row(index))
 
-    def fingerprint(self, index: int) -> str:
-        """See :meth:`ImageSet.fingerprint`."""
-        return self.images.fingerprint(self._row(index))
+    def frame_fingerprint(self, clip: int, frame: int) -> str:
+        """See :meth:`ClipSet.frame_fingerprint`."""
+        return self.images.fingerprint(self.rows[clip][frame])
 
     def problems(self, index: int) -> list[Problem]:
         """See :meth:`ImageSet.problems`."""

@@ -1,0 +1,84 @@
+"""``sam-app``: the page on which people label, judge and tune."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig
+
+from sam_train.cli.compose import run
+
+if TYPE_CHECKING:
+    from sam_train.app.pictures import Picture
+
+
+def main() -> None:
+    """Run the command line."""
+    run("app", serve_page)
+
+
+def serve_page(config: DictConfig) -> None:
+    """Serve the page until Ctrl-C; what is wrong with the request is told before the model is loaded."""
+    from rich.console import Console
+
+    from sam_train.app.folder import require_own_folder
+    from sam_train.app.serving import require_web, serve, take_port
+
+    require_web()
+    root, folder = _folders(config)
+    require_own_folder(folder, str(root))
+    port = take_port(config.host, config.port)
+
+    from sam_train.app.opening import Opened, open_labeling
+    from sam_train.app.saving import SavedLabels
+    from sam_train.cli.build import absolute, plain
+
+    pictures, notes = _pictures(config, root)
+    saved = SavedLabels(folder, pictures, str(root))
+    checkpoint = Opened(absolute(config.checkpoint), config.weights, config.image_size, config.device)
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(f"{len(pictures):,} images, {len(saved):,} accepted in {folder}", markup=False)
+    values = plain(config)
+    names = [str(name) for name in values["categories"]]
+    labeling = open_labeling(pictures, notes, saved, checkpoint, config.steps, names, values["window"])
+    serve(labeling, port, lambda address: console.print(f"{address}\nCtrl-C ends it", markup=False))
+
+
+def _folders(config: DictConfig) -> tuple[Path, Path]:
+    """Return the place of the images, and the folder for labels."""
+    from sam_train.errors import InputError
+
+    data = config.get("data")
+    if (config.images is None) == (data is None):
+        raise InputError(
+            "images=: give a folder of images, or a data source (data=folder data.root=...), and one of them"
+        )
+    root = Path(str(config.images if data is None else data.get("root") or data._target_)).expanduser().absolute()
+    if data is None and not root.is_dir():
+        raise InputError(f"images={config.images}: not a folder; name the folder that holds the images")
+    if config.output is None and data is not None and not data.get("root"):
+        raise InputError("output=: name a folder for the labels")
+    folder = Path(config.output or root.with_name(f"{root.name}_labels")).expanduser().absolute()
+    if folder.is_relative_to(root) or root.is_relative_to(folder):
+        raise InputError(
+            f"output={folder}: one of this and {root} lies in the other, where labels would be taken for images; name "
+            "another folder"
+        )
+    return root, folder
+
+
+def _pictures(config: DictConfig, root: Path) -> tuple[list[Picture], list[str]]:
+    """Return the images, and what to note of them."""
+    from sam_train.app.pictures import pictures_in_folder, pictures_of_source
+    from sam_train.cli.build import data_source, import_own_sources, plain
+    from sam_train.runs.opening import as_in_training, image_tones
+
+    if config.get("data") is None:
+        return pictures_in_folder(root, image_tones(config.checkpoint, plain(config)["window"]))
+    import_own_sources()
+    return pictures_of_source(as_in_training(data_source(config.data), config.checkpoint)), []
+
+
+if __name__ == "__main__":
+    main()

@@ -24,7 +24,7 @@ def write_tones(path: Path, data: Mapping[str, Any]) -> Path | None:
     values = {key: data.get(key) for key in KEYS}
     if not any(values.values()):
         return None
-    file = _file(path)
+    file = tones_file(path)
     write_json(file, values)
     return file
 
@@ -35,7 +35,7 @@ def read_tones(path: Path) -> dict[str, Any] | None:
     Raises:
         FileError: If the file is damaged.
     """
-    file = _file(path)
+    file = tones_file(path)
     if not file.is_file():
         return None
     try:
@@ -45,5 +45,6 @@ def read_tones(path: Path) -> dict[str, Any] | None:
         raise FileError(Problem("damaged JSON", file, str(error), "export the model anew")) from error
 
 
-def _file(path: Path) -> Path:
+def tones_file(path: Path) -> Path:
+    """Return where the rule lies: in a folder of weights, or beside their file."""
     return path / _NAME if path.is_dir() else path.with_name(f"{path.name}.{_NAME}")

@@ -40,7 +40,7 @@ def export(config: DictConfig) -> None:
     rule = write_tones(path, shown_alike(run.record["config"]["data"]))
     name = config.push or path.name
     told = usage(tuned, preset, run.model.source() or preset, name, format_, config.precision)
-    has_card = write_card(path, model_card(name, run.record, read_report(run.folder), format_, told))
+    has_card = write_card(path, model_card(name, run.record, read_report(run.checkpoint), format_, told))
     console = Console(soft_wrap=True, highlight=False)
     kind = "SamModel" if isinstance(tuned, Sam) else "Sam2Model"
     is_own = preset in SHIPPED  # a size that nobody else has

@@ -16,17 +16,20 @@ CARD = "README.md"
 _LIBRARIES = {"huggingface": "transformers", "peft": "peft", "transformersjs": "transformers.js"}
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 _RELEASED = re.compile(
-    r"facebook/sam.*|Zigeng/SlimSAM.*|sam_vit_[blh]_\w+\.pth|sam2(\.1)?_hiera_\w+\.pt|mobile_sam\.pt"
+    r"facebook/sam-vit-\w+|facebook/sam2(\.1)?-hiera-[\w-]+|Zigeng/SlimSAM.*|"
+    r"sam_vit_[blh]_\w+\.pth|sam2(\.1)?_hiera_\w+\.pt|mobile_sam\.pt"
 )
 """Hub ids and file names of the weights that Meta and the authors of MobileSAM and SlimSAM released: all Apache-2.0."""
 
 _MARK = "fine-tuned with sam_train."
 
 
-def read_report(folder: Path) -> Report | None:
-    """Read what a run's evaluation found; None if it was not evaluated."""
-    file = folder / "report.json"
-    return Report.of(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
+def read_report(checkpoint: Path) -> Report | None:
+    """Read what a run's evaluation found; None if it was not evaluated, or another of its checkpoints was."""
+    file, best = checkpoint.with_name("report.json"), checkpoint.with_name("best.ckpt")
+    if not file.is_file() or (best.is_file() and checkpoint.name != best.name):
+        return None
+    return Report.of(json.loads(file.read_text(encoding="utf-8")))
 
 
 def card_file(path: Path) -> Path:
@@ -37,10 +40,15 @@ def card_file(path: Path) -> Path:
 def write_card(path: Path, card: str) -> bool:
     """Write the card of an export; leave a README that is not such a card, and return whether it was written."""
     file = card_file(path)
-    if file.is_file() and _MARK not in file.read_text(encoding="utf-8", errors="replace"):
+    if file.is_file() and not is_card(file):
         return False
     write_text(file, card)
     return True
+
+
+def is_card(file: Path) -> bool:
+    """Tell whether a file is the card of an export."""
+    return file.is_file() and _MARK in file.read_text(encoding="utf-8", errors="replace")
 
 
 def model_card(title: str, record: Mapping[str, Any], report: Report | None, format_: str, usage: str) -> str:
@@ -71,7 +79,7 @@ def _front_matter(record: Mapping[str, Any], format_: str) -> str:
     weights = model["weights"] or ""
     lines = [f"library_name: {_LIBRARIES[format_]}"] if format_ in _LIBRARIES else []
     lines.append("pipeline_tag: mask-generation")
-    if _is_hub_id(weights):
+    if is_hub_id(weights):
         lines.append(f"base_model: {weights}")
     if _is_released(weights):
         lines.append("license: apache-2.0")
@@ -80,8 +88,10 @@ def _front_matter(record: Mapping[str, Any], format_: str) -> str:
     return "\n".join(["---", *lines, "---"])
 
 
-def _is_hub_id(weights: str) -> bool:
-    return _HUB_ID.fullmatch(weights) is not None and not Path(weights).suffix.startswith((".pt", ".safe", ".bin"))
+def is_hub_id(weights: str) -> bool:
+    """Tell whether weights are a repository of the hub, not a file or folder of this machine."""
+    is_file = Path(weights).suffix.startswith((".pt", ".safe", ".bin")) or Path(weights).exists()
+    return _HUB_ID.fullmatch(weights) is not None and not is_file
 
 
 def _is_released(weights: str) -> bool:
@@ -111,7 +121,7 @@ def _recipe(record: Mapping[str, Any]) -> Iterator[str]:
     if encoder == "lora":
         encoder = f"LoRA of rank {tuning['rank']} on {tuning['targets']}"
     weights = PurePath(str(model["weights"])).name if model["weights"] else "those that come with sam_train"
-    if _is_hub_id(model["weights"] or ""):
+    if is_hub_id(model["weights"] or ""):
         weights = model["weights"]
     yield f"- base: `{model['preset']}`, weights: {weights}"
     trains = {"image encoder": encoder} | {
@@ -120,21 +130,24 @@ def _recipe(record: Mapping[str, Any]) -> Iterator[str]:
     if tuning.get("memory", "frozen") != "frozen":
         trains["memory"] = tuning["memory"]
     yield "- " + "; ".join(f"{part}: {how}" for part, how in trains.items())
-    steps = config["trainer"].get("max_steps") or record.get("horizon")
-    devices = record["devices"]
+    steps = config["trainer"].get("max_steps") or -1
+    steps = steps if steps > 0 else record.get("horizon")
+    devices, task = record["devices"], config.get("task")
+    unit = "images" if task is None else f"clips of {task['num_frames']} frames"
     yield (
-        f"- {f'{steps} steps of ' if steps else ''}{loader['batch_size'] * devices} images with up to "
+        f"- {f'{steps} steps of ' if steps else ''}{loader['batch_size'] * devices} {unit} with up to "
         f"{loader['max_objects']} objects each, AdamW with a rate of {optim['lr']:g} and a decay of "
         f"{optim['weight_decay']:g}, seed {config['seed']}"
     )
-    kinds = [kind for kind in ("box", "point", "center", "mask", "given") if config["prompts"].get(kind)]
-    yield f"- prompts in training: {', '.join(kinds)}; {config['prompts']['corrections']} corrective clicks"
+    prompts = config["prompts"] if task is None else task
+    kinds = [kind for kind in ("box", "point", "center", "mask", "given") if prompts.get(kind)]
+    yield f"- prompts in training: {', '.join(kinds)}; {prompts['corrections']} corrective clicks"
     yield "- versions: " + ", ".join(f"{name} {version}" for name, version in record["versions"].items())
 
 
 def _results(report: Report | None) -> Iterator[str]:
     if report is None:
-        yield "Not evaluated: the run has no report."
+        yield "Not evaluated: the run has no report of this checkpoint."
         return
     yield f"{report.num_objects} objects of {report.num_images} held-out {report.unit} (split `{report.split}`).\n"
     yield "| prompt | metric | untuned | tuned | change | 95% interval of the change |"

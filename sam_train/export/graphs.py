@@ -56,8 +56,14 @@ class Graph:
 
     @torch.no_grad()
     def program(self) -> torch.export.ExportedProgram:
-        """Return the module as a program of PyTorch."""
-        return torch.export.export(self.module.eval(), self.examples, dynamic_shapes=self.dynamic_shapes, strict=False)
+        """Return the module as a program of PyTorch, without the places of source files on this machine."""
+        program = torch.export.export(
+            self.module.eval(), self.examples, dynamic_shapes=self.dynamic_shapes, strict=False
+        )
+        for part in program.graph_module.modules():
+            for node in part.graph.nodes if isinstance(part, torch.fx.GraphModule) else ():
+                node.meta.pop("stack_trace", None)
+        return program
 
 
 Runner = Callable[[Graph, Mapping[str, Tensor]], Mapping[str, Tensor]]

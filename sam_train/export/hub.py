@@ -6,11 +6,18 @@ import re
 from pathlib import Path
 
 from sam_train.checkpoints.tensor_files import first_line
+from sam_train.checkpoints.tones_file import tones_file
 from sam_train.errors import InputError
-from sam_train.export.card import CARD, card_file
+from sam_train.export.card import CARD, card_file, is_card
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-_FILES = (CARD, "*.json", "*.safetensors", "*.onnx", "*.pt2")
+_FILES = (
+    *("config.json", "preprocessor_config.json", "video_preprocessor_config.json", "adapter_config.json"),
+    *("model.safetensors", "adapter_model.safetensors"),
+    *("encoder.onnx", "decoder.onnx", "encoder.pt2", "decoder.pt2"),
+    *("onnx/vision_encoder*.onnx", "onnx/prompt_encoder_mask_decoder*.onnx"),
+)
+"""What the formats write; nothing else of a folder goes up."""
 
 
 def require_repository(name: str) -> None:
@@ -36,13 +43,7 @@ def push(path: Path, repository: str) -> str:
     from huggingface_hub import CommitOperationAdd, HfApi
     from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 
-    if path.is_dir():
-        found = sorted({file for pattern in _FILES for file in path.rglob(pattern)})
-        names = {file.relative_to(path).as_posix(): file for file in found}
-    else:
-        names = {path.name: path, CARD: card_file(path)}
-        names |= {file.name: file for file in path.parent.glob(f"{path.name}.*.json")}  # how images were shown
-    operations = [CommitOperationAdd(name, str(file)) for name, file in names.items()]
+    operations = [CommitOperationAdd(name, str(file)) for name, file in _uploaded(path).items()]
     api = HfApi(library_name="sam_train")
     try:
         api.create_repo(repository, private=True, exist_ok=True)
@@ -61,6 +62,17 @@ def push(path: Path, repository: str) -> str:
     except Exception as error:  # the client's own, its transport's and the system's: all mean that nothing was uploaded
         remedy = "check the network, and the variables HF_ENDPOINT and HF_HUB_OFFLINE"
         raise _refused(repository, f"the hub cannot be reached ({first_line(error)})", remedy) from error
+
+
+def _uploaded(path: Path) -> dict[str, Path]:
+    """Return the files of an export by their names on the hub."""
+    files = [file for pattern in _FILES for file in sorted(path.glob(pattern))] if path.is_dir() else [path]
+    names = {file.relative_to(path).as_posix() if path.is_dir() else file.name: file for file in files}
+    if (rule := tones_file(path)).is_file():  # how images were shown
+        names[rule.name] = rule
+    if is_card(card := card_file(path)):  # and not a README of one's own
+        names[CARD] = card
+    return names
 
 
 _TOKEN = "run `hf auth login` once, or set HF_TOKEN to one that may write"

@@ -90,7 +90,11 @@ def _export(graph: Graph) -> onnx.ModelProto:
             verbose=False,
         )
     assert program is not None
-    return program.model_proto
+    proto = program.model_proto
+    for part in (proto.graph, *proto.functions):
+        for node in part.node:
+            del node.metadata_props[:]  # the places of source files on this machine
+    return proto
 
 
 def _fit_image(proto: onnx.ModelProto, side: int) -> None:

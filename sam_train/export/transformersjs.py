@@ -28,16 +28,12 @@ FILES: Mapping[str, str] = {"encoder": "onnx/vision_encoder", "decoder": "onnx/p
 _IMAGES, _OBJECTS, _POINTS = "batch_size", "point_batch_size", "num_points_per_image"
 
 
-class _Sam(nn.Module):
-    """Both steps of SAM for B images with P objects each."""
+class SamEncoder(nn.Module):
+    """SAM's image encoder, for B images."""
 
     def __init__(self, model: Sam) -> None:
         super().__init__()
         self.model = model
-
-
-class SamEncoder(_Sam):
-    """SAM's image encoder."""
 
     def forward(self, pixel_values: Float[Tensor, "B 3 S S"]) -> tuple[Tensor, Tensor]:
         """Return features of normalized images, and the encoding of their cells' places."""
@@ -45,7 +41,22 @@ class SamEncoder(_Sam):
         return embedding, self.model.prompt_encoder.dense_position().repeat(embedding.shape[0], 1, 1, 1)
 
 
-class SamDecoder(_Sam):
+class _Decoder(nn.Module):
+    """Prompt encoder and mask decoder for B images with P objects each; the image encoder's weights are not in it."""
+
+    def __init__(self, model: ImageModel) -> None:
+        super().__init__()
+        _, self.prompt_encoder, self.mask_decoder = model.parts
+
+    def decode(
+        self, features: ImageFeatures, position: Tensor, prompts: Prompts, labels: Int[Tensor, "B P N"]
+    ) -> MaskPrediction:
+        """Decode the masks of all four tokens."""
+        images = torch.arange(labels.shape[0], device=labels.device)[:, None].expand(-1, labels.shape[1]).flatten()
+        return self.mask_decoder.predict_tokens(features, position, self.prompt_encoder(prompts), images)
+
+
+class SamDecoder(_Decoder):
     """SAM's prompt encoder and mask decoder. Labels 2 and 3 are corners of a box, which the original does not know."""
 
     def forward(
@@ -58,7 +69,7 @@ class SamDecoder(_Sam):
         """Return predicted IoU and logits of three candidates."""
         prompts = Prompts(input_points.flatten(0, 1), input_labels.flatten(0, 1).clamp(min=PointLabel.EMPTY.value))
         features, position = ImageFeatures(image_embeddings), image_positional_embeddings[:1]
-        found = _decode(self.model, features, position, prompts, input_labels)
+        found = self.decode(features, position, prompts, input_labels)
         return _by_image(found.iou[:, 1:], input_labels), _by_image(found.logits[:, 1:], input_labels)
 
 
@@ -75,12 +86,8 @@ class Sam2Encoder(nn.Module):
         return (*features.high_res, features.embedding)
 
 
-class Sam2Decoder(nn.Module):
+class Sam2Decoder(_Decoder):
     """SAM 2's prompt encoder and mask decoder, for points, boxes or both."""
-
-    def __init__(self, model: Sam2) -> None:
-        super().__init__()
-        self.model = model
 
     def forward(
         self,
@@ -111,21 +118,12 @@ class Sam2Decoder(nn.Module):
         said = torch.where(is_boxed, corners, PointLabel.EMPTY.value).expand(num_images, -1, -1)
         labels = torch.cat([said, input_labels.clamp(min=PointLabel.EMPTY.value)], dim=2)
         prompts = Prompts(torch.cat([boxes.unflatten(2, (2, 2)), points], 2).flatten(0, 1), labels.flatten(0, 1))
-        position = self.model.parts.prompt_encoder.dense_position()
-        found = _decode(self.model, ImageFeatures(embedding, (finest, finer)), position, prompts, labels)
+        position = self.prompt_encoder.dense_position()
+        found = self.decode(ImageFeatures(embedding, (finest, finer)), position, prompts, labels)
         assert found.object_score is not None
         each = found.iou[:, 1:], found.logits[:, 1:], found.object_score[:, None]
         iou, logits, score = (_by_image(one, labels) for one in each)
         return iou, logits, score
-
-
-def _decode(
-    model: ImageModel, features: ImageFeatures, position: Tensor, prompts: Prompts, labels: Int[Tensor, "B P N"]
-) -> MaskPrediction:
-    """Decode the masks of all four tokens for P objects on each of B images."""
-    images = torch.arange(labels.shape[0], device=labels.device)[:, None].expand(-1, labels.shape[1]).flatten()
-    _, prompt_encoder, decoder = model.parts
-    return decoder.predict_tokens(features, position, prompt_encoder(prompts), images)
 
 
 def _by_image(values: Tensor, labels: Int[Tensor, "B P N"]) -> Tensor:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
+
+from sam_train.export.card import is_hub_id
 from sam_train.models import ImageModel
 from sam_train.models.sam.sam import Sam
 
@@ -123,7 +126,7 @@ def usage(model: ImageModel, preset: str, weights: str, name: str, format_: str,
         kind="Sam" if is_sam else "Sam2",
         name=name,
         preset=preset,
-        base=weights,
+        base=weights if is_hub_id(weights) else PurePath(weights).name,  # no folders of this machine
         side=preprocessing.image_size,
         mask=model.parts.prompt_encoder.mask_size[0],
         mean=preprocessing.mean,

@@ -80,12 +80,30 @@ def test_the_card_has_data_recipe_scores_with_intervals_license_and_limits():
 
 
 def test_a_run_that_was_not_evaluated_is_said_to_be_so(tmp_path):
-    assert read_report(tmp_path) is None
+    checkpoint = tmp_path / "last.ckpt"
+    assert read_report(checkpoint) is None
     _, text = parts(model_card("polyps", RECORD, None, "meta", "CODE"))
-    assert "Not evaluated: the run has no report." in text
+    assert "Not evaluated: the run has no report of this checkpoint." in text
     assert "- Nothing is known of how good it is." in text
     (tmp_path / "report.json").write_text(json.dumps(asdict(REPORT)))
-    assert read_report(tmp_path) == REPORT
+    assert read_report(checkpoint) == REPORT
+    (tmp_path / "best.ckpt").touch()
+    assert read_report(checkpoint) is None  # the scores are those of the best one
+    assert read_report(tmp_path / "best.ckpt") == REPORT
+
+
+def test_a_run_on_clips_is_said_to_be_one():
+    task = {"num_frames": 8, "mask": 0.5, "point": 0.25, "box": 0.0, "corrections": 7}
+    config = {**RECORD["config"], "task": task, "trainer": {"max_steps": -1}}
+    _, text = parts(model_card("polyps", {**RECORD, "config": config, "horizon": 90}, None, "meta", "CODE"))
+    assert "- 90 steps of 8 clips of 8 frames with up to 8 objects each" in text
+    assert "- prompts in training: point, mask; 7 corrective clicks" in text.splitlines()
+
+
+def test_the_code_for_peft_names_no_folder_of_this_machine():
+    code = usage(build(), "sam_vit_b", "/secret/place/medsam", "tuned", "peft")
+    assert 'from_pretrained("medsam")' in code
+    assert "secret" not in code
 
 
 @pytest.mark.parametrize(
@@ -93,6 +111,7 @@ def test_a_run_that_was_not_evaluated_is_said_to_be_so(tmp_path):
     [
         ("facebook/sam-vit-base", "facebook/sam-vit-base", "apache-2.0", "are Apache-2.0, by their name"),
         ("someone/medical-sam", "someone/medical-sam", None, "is not known here, and applies"),
+        ("facebook/sam3", "facebook/sam3", None, "is not known here, and applies"),
         ("random", None, None, "Trained from scratch"),
         (None, None, "apache-2.0", "are Apache-2.0, by their name"),
     ],

@@ -9,7 +9,7 @@ import pytest
 
 from sam_train.checkpoints import save_checkpoint
 from sam_train.errors import InputError
-from sam_train.export.hub import require_repository
+from sam_train.export.hub import _uploaded, require_repository
 from tests.checkpoints.tiny import build
 from tests.export.hub_stand_in import READER, WRITER, StandIn
 
@@ -47,8 +47,10 @@ print(same_weights(read, build()))
 def test_a_folder_is_uploaded_in_one_commit_and_read_back_by_its_name(tmp_path):
     folder = tmp_path / "polyps"
     save_checkpoint(build(), folder, "huggingface")
-    (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n\n# Polyps\n")
-    (folder / "notes.txt").write_text("not of the export")
+    (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n\n`sam_vit_b`, fine-tuned with sam_train.\n")
+    for name in ("notes.txt", "patients.json", ".secret/config.json", "other/model.safetensors"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("not of the export")
     with StandIn() as hub:
         environment = {
             **{name: value for name, value in os.environ.items() if "PROXY" not in name.upper()},
@@ -75,6 +77,13 @@ def test_a_folder_is_uploaded_in_one_commit_and_read_back_by_its_name(tmp_path):
     assert hub.files.keys() == {"README.md", "config.json", "model.safetensors", "preprocessor_config.json"}
     assert hub.created == [{"name": "polyps", "organization": "person", "visibility": "private"}]
     assert [entry for entry in hub.log if "/commit/" in entry] == ["POST /api/models/person/polyps/commit/main"]
+
+
+def test_a_readme_of_ones_own_is_not_uploaded(tmp_path):
+    (tmp_path / "encoder.pt2").touch()
+    (tmp_path / "README.md").write_text("# My notes\n")
+    (tmp_path / "sam_train_images.json").write_text("{}")
+    assert _uploaded(tmp_path).keys() == {"encoder.pt2", "sam_train_images.json"}
 
 
 @pytest.mark.parametrize("name", ["polyps", "a/b/c", "person/", "person/pol yps", "../polyps"])

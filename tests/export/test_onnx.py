@@ -53,6 +53,11 @@ def test_names_and_their_order_are_what_other_tools_expect(exported):
     )
 
 
+def test_the_files_do_not_say_where_the_source_is_on_this_machine(exported):
+    for file in exported[2].glob("*.onnx"):
+        assert b"graphs.py" not in file.read_bytes()
+
+
 @torch.no_grad()
 def test_the_encoder_has_the_models_features(exported):
     kind, model, folder = exported

@@ -1,5 +1,7 @@
 """Programs of PyTorch find what the model finds, for any number of images, objects and points."""
 
+from zipfile import ZipFile
+
 import pytest
 import torch
 
@@ -30,7 +32,13 @@ def test_programs_of_torch_export_have_the_models_masks(config, tmp_path):
     agreement = export_torch(model, tmp_path)
     assert agreement.iou == 1
     assert agreement.difference < 1e-3
-    encoder, decoder = (torch.export.load(tmp_path / f"{name}.pt2").module() for name in ("encoder", "decoder"))
+    files = [tmp_path / f"{name}.pt2" for name in ("encoder", "decoder")]
+    for file in files:
+        with ZipFile(file) as content:
+            assert not [name for name in content.namelist() if b"transformersjs.py" in content.read(name)]
+    programs = [torch.export.load(file) for file in files]
+    assert not [name for name in programs[1].state_dict if "image_encoder" in name]
+    encoder, decoder = (program.module() for program in programs)
     for sizes in ((1, 1, 1), (2, 3, 12)):
         assert_same_masks(model, encoder, decoder, *sizes)
 

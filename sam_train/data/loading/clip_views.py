@@ -11,7 +11,7 @@ import torch
 
 from sam_train.data.loading.augmentation import Augmentation
 from sam_train.data.loading.collate import to_batch
-from sam_train.data.loading.views import PLAIN_NAME, ViewIndex, Views, view_name
+from sam_train.data.loading.views import PLAIN, PLAIN_NAME, ViewIndex, Views, view_name
 from sam_train.data.sources.video.clips import ClipSet
 from sam_train.preprocessing import Preprocessing
 from sam_train.structures import Batch, Sample
@@ -20,7 +20,7 @@ from sam_train.structures import Batch, Sample
 class ClipViews(Views):
     """Frames of clips, annotated or not, augmented or not: all frames of a clip alike.
 
-    A frame has the name it has among images, so that its features serve images and clips.
+    A frame as it is has the name it has among images, so that its features serve images and clips.
 
     Args:
         clips: The clips.
@@ -56,6 +56,10 @@ class ClipViews(Views):
     def frame_name(self, clip: int, frame: int, view: int) -> str:
         """Return everything that determines a frame's pixels in a view, as :meth:`name` does."""
         return frame_name(self.images, clip, frame, self.variant(view))
+
+    def variant(self, view: int) -> str:
+        """See :meth:`Views.variant`; an augmented frame of a clip is another picture than the same frame by itself."""
+        return super().variant(view) + ("" if view == PLAIN else ", of a clip")
 
     def name(self, index: int, view: int) -> str:
         """See :meth:`Views.name`."""

@@ -53,3 +53,14 @@ def test_views_are_of_the_frames_that_are_seen_and_plain_ones_are_not_of_the_aug
     augmented = names(clips, augmentation=Augmentation(), number=3)
     assert len(set(augmented)) == 3 * 10
     assert set(names(clips)) < set(augmented)
+
+
+def test_an_augmented_frame_of_a_clip_is_not_taken_for_the_same_frame_as_an_image():
+    """All frames of a clip are changed alike, images each in their own way."""
+    images = ToyVideoSource(1, 0, 0, num_frames=3, image_size=64).splits()["train"]
+    options = {"augmentation": Augmentation(), "number": 3}
+    views = Views(images, INPUT, **options)
+    of_images = {(view, views.name(index, view)) for view, index in views.indices()}
+    clips = ClipViews(images.as_clips(), INPUT, **options)
+    of_clips = {(view, clips.name(index, view)) for view, index in clips.indices()}
+    assert {view for view, _ in of_images & of_clips} == {PLAIN}

@@ -19,7 +19,7 @@ from sam_train.inference.regions import Cleaning
 from sam_train.inference.restoring import full_masks
 from sam_train.models.promptable import PromptableModel
 from sam_train.prompts.simulator import is_ambiguous
-from sam_train.structures import MaskPrediction, Prompts
+from sam_train.structures import ImageFeatures, MaskPrediction, Prompts
 from sam_train.tensors import Tensors
 
 
@@ -177,19 +177,31 @@ class Predictor:
             object_image: Each object's image.
             multimask: As in :meth:`predict`.
         """
-        weight = next(self.model.parameters())
-        self.num_decoded += len(prompts.points)
         if not len(prompts.points):
-            none = weight.new_zeros(0, 3 if multimask else 1)
+            none = next(self.model.parameters()).new_zeros(0, 3 if multimask else 1)
             return MaskPrediction(none.new_zeros(*none.shape, *self.mask_size), none)
-        prompts = prompts.to(weight.device)
-        points = prompts.points.to(weight.dtype)
+        prompts = prompts.to(self.device)
         chosen = is_ambiguous(prompts) if multimask is None else multimask
-        if isinstance(chosen, Tensor) and (bool(chosen.all()) or not chosen.any()):
-            chosen = bool(chosen.any())  # one kind for all is computed once, not three times
-        features = images.features.to(weight.device)
-        found = self.model.predict(features, replace(prompts, points=points), object_image.to(weight.device), chosen)
+        features = images.features.to(self.device)
+        found = self.decode_features(features, prompts, object_image.to(self.device), chosen)
         return found.best() if multimask is None else found
+
+    def decode_features(
+        self, features: ImageFeatures, prompts: Prompts, object_image: Tensor, multimask: bool | Bool[Tensor, "P"]
+    ) -> MaskPrediction:
+        """Return all candidates of objects that :meth:`decode` chooses from; everything on the model's device.
+
+        Args:
+            features: Of the objects' images.
+            prompts: In pixels of the model's input, of one object at least.
+            object_image: Each object's image.
+            multimask: Three candidates or one, of all objects or of each.
+        """
+        self.num_decoded += len(prompts.points)
+        points = prompts.points.to(next(self.model.parameters()).dtype)
+        if isinstance(multimask, Tensor) and (bool(multimask.all()) or not multimask.any()):
+            multimask = bool(multimask.any())  # one kind for all is computed once, not three times
+        return self.model.predict(features, replace(prompts, points=points), object_image, multimask)
 
     def _given(self, images: EncodedImages | None) -> EncodedImages:
         images = images or self.images

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sam_train.inference.interaction import encode, interact
+from sam_train.inference.predictor import Predictor
 from sam_train.inference.regions import Cleaning
 from sam_train.inference.restoring import PIXELS_AT_ONCE, full_masks
 from sam_train.inference.score_columns import Rows
@@ -93,9 +94,10 @@ def predict_rounds(
     prompted = protocol.prompted(one)
     height, width = one.original_size[0].tolist()
     at_once = max(min(OBJECTS_AT_ONCE, 8 * PIXELS_AT_ONCE // (height * width)), 1)
+    decode = Predictor(model).decode_features
     for objects in protocol.objects(one).split(at_once):
         if len(objects):
-            rounds = interact(model.predict, features, prompted.with_objects(objects), protocol.simulator)
+            rounds = interact(decode, features, prompted.with_objects(objects), protocol.simulator)
             yield objects, (Round(model, (height, width), *found) for found in rounds)
 
 

@@ -34,7 +34,12 @@ def require_own_folder(folder: Path, opened: str) -> None:
         ) from error
     mark = folder / MARK
     if mark.is_file():
-        earlier = json.loads(mark.read_text(encoding="utf-8")).get("opened")
+        try:
+            earlier = json.loads(mark.read_text(encoding="utf-8"))["opened"]
+        except (ValueError, TypeError, KeyError) as error:
+            raise InputError(
+                f"{mark}: sam-app did not write that; delete it if these are labels of {opened}"
+            ) from error
         if earlier != opened:
             raise InputError(
                 f"output={folder}: holds labels of {earlier}, not of {opened}; name another folder, or, if these are "

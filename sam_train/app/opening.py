@@ -15,10 +15,11 @@ from sam_train.checkpoints import save_checkpoint
 from sam_train.checkpoints.reading import SHIPPED, read_checkpoint
 from sam_train.checkpoints.report import find_preset
 from sam_train.data.sources.base import DataSource
+from sam_train.data.sources.tones import Tones
 from sam_train.errors import InputError
 from sam_train.models import ImageModel
-from sam_train.runs.opening import as_in_training, image_tones, is_run, open_both
-from sam_train.runs.run import Run
+from sam_train.runs.opening import image_tones, is_run, open_both
+from sam_train.runs.run import Run, fingerprint
 from sam_train.runs.settings import ModelChoice
 from sam_train.tuning.lora import merged_state_dict
 
@@ -49,8 +50,9 @@ class Opened:
         size = model.preprocessing.image_size
         if is_run(Path(self.checkpoint).expanduser()):
             preset = Run.load(self.checkpoint, self.weights).model.preset
-            path = folder / "base.pth"
-            save_checkpoint(model, path, "meta", merged_state_dict(model))
+            path = folder / f"base-{fingerprint(model)[:16]}.pth"  # runs that began from another one keep theirs
+            if not path.is_file():
+                save_checkpoint(model, path, "meta", merged_state_dict(model))
             return ModelChoice(preset, str(path), size)
         if self.checkpoint in SHIPPED and not Path(self.checkpoint).exists():
             return ModelChoice(self.checkpoint, self.weights, size)
@@ -64,7 +66,7 @@ def open_labeling(
     opened: Opened,
     steps: int,
     categories: Sequence[str] = (),
-    window: str | Sequence[float] | None = None,
+    tones: Tones | None = None,
 ) -> Labeling:
     """Load the models and put everything together.
 
@@ -75,19 +77,19 @@ def open_labeling(
         opened: The checkpoint.
         steps: Of training each time.
         categories: Names of objects that the page offers.
-        window: What becomes black and white in images, if not as in the run's training.
+        tones: How stored numbers of the images become 8 bits; None for as in the run's training.
 
     Raises:
         InputError: If there is no such checkpoint.
     """
     untuned, tuned = open_both(opened.checkpoint, opened.weights, opened.image_size, opened.device)
-    models = Models(untuned, tuned, image_tones(opened.checkpoint, window))
+    shown = image_tones(opened.checkpoint) if tones is None else tones
+    models = Models(untuned, tuned, shown)
     folder = saved.folder / "tuned"
     choice = opened.choice(tuned or untuned, folder)
 
     def source() -> DataSource:
-        own = source_of(saved.folder, window)
-        return own if window is not None else as_in_training(own, opened.checkpoint)
+        return source_of(saved.folder, shown)
 
     def take(run: Run, number: int) -> None:
         models.take(run.tuned(), number)
@@ -99,13 +101,13 @@ def open_labeling(
 
 def _take_earlier(tuner: Tuner, choice: ModelChoice, take: Callable[[Run, int], None]) -> list[str]:
     """Go on with the model that an earlier server has tuned, if it started from the same; return what to note."""
-    found = tuner.current()
-    if found is None:
-        return []
-    run, number = found
-    if replace(run.model, image_size=None) != replace(choice, image_size=None):
-        return [f"{run.folder}: tuned from {run.model.preset}, which is not what is open now; not used"]
     try:
+        found = tuner.current()
+        if found is None:
+            return []
+        run, number = found
+        if replace(run.model, image_size=None) != replace(choice, image_size=None):
+            return [f"{run.folder}: tuned from {run.model.preset}, which is not what is open now; not used"]
         take(run, number)
     except InputError as error:
         return [f"the model tuned earlier is not used: {error}"]

@@ -13,11 +13,14 @@ from sam_train.curation.records import image_file
 from sam_train.data.sources.base import DataSource, ImageSet, no_objects
 from sam_train.data.sources.file_identity import file_content
 from sam_train.data.sources.image_files import PLAIN
+from sam_train.data.sources.pixel_source import PixelSource
 from sam_train.data.sources.tones import Tones
+from sam_train.data.sources.volume.source import VolumeSource
 from sam_train.errors import InputError
 from sam_train.runs.predict import list_pictures
 
-_MOST_PIXELS = 40_000_000  # of an image on the page; a browser draws two of them
+MOST_PIXELS = 40_000_000
+"""Of an image on the page; a browser draws two of them."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +46,9 @@ class Picture:
             InputError: If the image cannot be read, or is too large for a page.
         """
         found = self.read()
-        if found[0].numel() > _MOST_PIXELS:
+        if found[0].numel() > MOST_PIXELS:
             size = f"{found.shape[1]} x {found.shape[2]} pixels"
-            raise InputError(f"{self.name}: {size}; a page shows up to {_MOST_PIXELS:,}. Cut the image into tiles")
+            raise InputError(f"{self.name}: {size}; a page shows up to {MOST_PIXELS:,}. Cut the image into tiles")
         return found
 
     def file(self) -> tuple[str, bytes]:
@@ -94,6 +97,12 @@ def pictures_of_source(source: DataSource) -> list[Picture]:
     if not pictures:
         raise InputError("data: there are no images in any split; see data.split")
     return pictures
+
+
+def tones_of_source(source: DataSource) -> Tones:
+    """Return how the stored numbers of a source's own files become 8 bits; plainly where images are no such files."""
+    is_of_files = isinstance(source, PixelSource) and not isinstance(source, VolumeSource)
+    return source.tones() if is_of_files else PLAIN
 
 
 def pictures_of_images(images: ImageSet) -> list[Picture]:

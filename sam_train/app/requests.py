@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from sam_train.app.models import Step
 from sam_train.app.objects import LabeledObject
+from sam_train.app.pictures import MOST_PIXELS
 
 Place = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -43,7 +44,7 @@ class SentSteps(_Sent):
 class SentObject(_Sent):
     """An object that is accepted."""
 
-    lengths: list[int] = Field(min_length=1)
+    lengths: list[Annotated[int, Field(ge=0, le=MOST_PIXELS)]] = Field(min_length=1)
     category: str = Field(max_length=100)
     clicks: int = Field(0, ge=0, le=10_000)
     model: int = Field(0, ge=0)

@@ -12,7 +12,7 @@ import json
 import re
 import threading
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
@@ -109,31 +109,43 @@ class SavedLabels:
         with self._lock:
             if revision != self.revision(name):
                 raise ConflictError(
-                    f"{name}: was accepted in another window meanwhile; open it anew to see that, or accept once more "
-                    "to replace it"
+                    f"{name}: was accepted in another window meanwhile; load the page anew to see that, or accept once "
+                    "more to replace it"
                 )
-            if annotations:
-                suffix, _ = self._pictures[name].file()
-                record = {
-                    "name": name,
-                    "file_name": f"images/{self._stems[name]}.{suffix}",
-                    "height": size[0],
-                    "width": size[1],
-                    "objects": annotations,
-                }
-                self._records[name] = record
-                with written_whole(self._mark(name), durable=True) as file:
-                    file.write_text(json.dumps(record), encoding="utf-8")
-                self._complete(name, record)
-            elif name in self._records:
-                self._remove(name)
-            self._write_coco()
+            try:
+                if annotations:
+                    self._save(name, size, annotations)
+                elif name in self._records:
+                    self._remove(name)
+                self._write_coco()
+            except OSError as error:
+                raise InputError(
+                    f"{name}: cannot be written in {self.folder} ({error.strerror}); make room there, or see to its "
+                    "rights, and accept the image again"
+                ) from error
             return self.revision(name)
+
+    def _save(self, name: str, size: tuple[int, int], annotations: list[dict[str, Any]]) -> None:
+        suffix, content = self._pictures[name].file()
+        before = self._records.get(name)
+        record = {
+            "name": name,
+            "file_name": f"images/{self._stems[name]}.{suffix}",
+            "height": size[0],
+            "width": size[1],
+            "objects": annotations,
+        }
+        with written_whole(self._mark(name), durable=True) as file:
+            file.write_text(json.dumps(record), encoding="utf-8")
+        self._records[name] = record
+        self._complete(name, record, content)
+        if before is not None and before["file_name"] != record["file_name"]:
+            (self.folder / before["file_name"]).unlink(missing_ok=True)
 
     def clicks(self) -> list[tuple[int, int, int]]:
         """Return of each number of a model the objects that it helped with, and how many clicks these took."""
         counts: dict[int, list[int]] = {}
-        for record in self._records.values():
+        for record in self._now():
             for one in record["objects"]:
                 if one.get("clicks"):
                     counts.setdefault(one.get("model", 0), []).append(one["clicks"])
@@ -141,8 +153,11 @@ class SavedLabels:
 
     def categories(self) -> list[str]:
         """Return the names of all saved objects, in order."""
-        records = self._records.values()
-        return sorted({one["category"] for record in records for one in record["objects"]})
+        return sorted({one["category"] for record in self._now() for one in record["objects"]})
+
+    def _now(self) -> list[dict[str, Any]]:
+        """Return the records; others may be accepted while someone looks at these."""
+        return list(self._records.values())
 
     def _mark(self, name: str) -> Path:
         return self.folder / "objects" / f"{self._stems[name]}.json"
@@ -154,22 +169,31 @@ class SavedLabels:
                 record = json.loads(path.read_text(encoding="utf-8"))
             except ValueError as error:
                 raise InputError(f"{path}: no JSON ({error}); move it elsewhere") from error
-            if not isinstance(record, dict) or record.keys() != _KEYS:
+            if not isinstance(record, dict) or record.keys() != _KEYS or not _is_image(record["file_name"]):
                 raise InputError(f"{path}: sam-app did not write that; move it elsewhere")
             records.append(record)
         return records
 
-    def _complete(self, name: str, record: dict[str, Any]) -> None:
-        """Write the mask and the image of a record, where they are not there or older than it."""
+    def _complete(self, name: str, record: dict[str, Any], content: bytes | None = None) -> None:
+        """Write the mask and the image of a record.
+
+        Args:
+            name: Of the image.
+            record: Its record.
+            content: Of the image's file, if it was accepted just now; None to write only what is not there, or is
+                older than the record.
+        """
         target = self.folder / record["file_name"]
         mark, mask = self._mark(name), self.folder / "masks" / f"{target.stem}.png"
-        if not mask.is_file() or mask.stat().st_mtime_ns < mark.stat().st_mtime_ns:
+        if content is not None or not mask.is_file() or mask.stat().st_mtime_ns < mark.stat().st_mtime_ns:
             size = (record["height"], record["width"])
             objects = [LabeledObject(one.lengths, one.category) for one in self.objects(name)]
             write_labels(mask.with_suffix(""), instances_of(objects, size).label_image(), None, as_tiff=False)
-        if not target.is_file() and name in self._pictures:
+        if content is None and not target.is_file() and name in self._pictures:
+            content = self._pictures[name].file()[1]
+        if content is not None and not (target.is_file() and target.read_bytes() == content):
             with written_whole(target) as file:
-                file.write_bytes(self._pictures[name].file()[1])
+                file.write_bytes(content)
 
     def _remove(self, name: str) -> None:
         """Take an image out; its record goes last, so that an interrupted removal leaves it accepted."""
@@ -181,6 +205,12 @@ class SavedLabels:
     def _write_coco(self) -> None:
         images = [{**record, "annotations": record["objects"]} for record in self._records.values()]
         write_coco(self.folder / "instances.json", images)
+
+
+def _is_image(file_name: Any) -> bool:
+    """Tell whether a record's file is one of the folder of images: what it says is written to and removed."""
+    place = PurePosixPath(str(file_name))
+    return place.parts == ("images", place.name) and place.name not in (".", "..") and "\\" not in place.name
 
 
 def _stems(names: Sequence[str], records: dict[str, dict[str, Any]]) -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from fastapi import FastAPI, HTTPException, Request
 from fastapi import Path as InPath
-from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 
 from sam_train.app.labeling import Labeling, UnknownImageError
 from sam_train.app.requests import SentObjects, SentSteps
@@ -114,10 +114,13 @@ class Guarded:
             if scope["type"] == "lifespan":
                 await self.app(scope, receive, send)
             return  # websockets are not spoken here
-        first, _, rest = scope["path"].lstrip("/").partition("/")
+        first, slash, rest = scope["path"].lstrip("/").partition("/")
         if not compare_digest(first.encode(), self.token):
             text = "This address lacks the word that sam-app has printed. Copy the whole address from there.\n"
             await PlainTextResponse(text, 403, _HEADERS)(scope, receive, send)
+            return
+        if not slash:  # what the page asks for is below it
+            await RedirectResponse(f"/{self.token.decode()}/", headers=_HEADERS)(scope, receive, send)
             return
         length = dict(scope["headers"]).get(b"content-length", b"0")
         if not length.isdigit() or int(length) > MOST_BYTES:

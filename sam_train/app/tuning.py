@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -15,6 +16,8 @@ from sam_train.data.loading.augmentation import Augmentation
 from sam_train.data.loading.datamodule import Loading
 from sam_train.data.sources.base import DataSource
 from sam_train.data.sources.folder import FolderSource
+from sam_train.data.sources.image_files import PLAIN
+from sam_train.data.sources.tones import Tones
 from sam_train.errors import InputError
 from sam_train.files import write_json
 from sam_train.prompts.simulator import PromptSimulator
@@ -35,14 +38,22 @@ _VIEWS = 4  # of each image, augmented and encoded once
 _CURRENT = "current.json"
 
 
-def source_of(folder: Path, window: str | Sequence[float] | None = None) -> FolderSource:
+def source_of(folder: Path, tones: Tones = PLAIN) -> FolderSource:
     """Return what was accepted as data to tune on.
 
     Args:
         folder: Of labels.
-        window: What becomes black and white, if that is not left to the model.
+        tones: How stored numbers become 8 bits, as on the page.
     """
-    return FolderSource(str(folder), background=0, split=SHARES, check=False, window=window)
+    return FolderSource(
+        str(folder),
+        background=0,
+        split=SHARES,
+        check=False,
+        channels=tones.channels,
+        window=tones.windows or None,
+        percentiles=tones.percentiles,
+    )
 
 
 State = Literal["idle", "running", "done", "failed"]
@@ -109,7 +120,9 @@ class Progress:
     message: str = ""
 
     def tell(self, what: str, step: int, value: float) -> None:
-        """Take a value of a curve."""
+        """Take a value of a curve; one that is no number, as the IoU of no objects, is not shown."""
+        if not math.isfinite(value):
+            return
         (self.loss if what == "loss" else self.iou).append((step, value))
 
 

@@ -11,6 +11,7 @@ from sam_train.cli.compose import run
 
 if TYPE_CHECKING:
     from sam_train.app.pictures import Picture
+    from sam_train.data.sources.tones import Tones
 
 
 def main() -> None:
@@ -34,14 +35,13 @@ def serve_page(config: DictConfig) -> None:
     from sam_train.app.saving import SavedLabels
     from sam_train.cli.build import absolute, plain
 
-    pictures, notes = _pictures(config, root)
+    pictures, notes, tones = _pictures(config, root)
     saved = SavedLabels(folder, pictures, str(root))
     checkpoint = Opened(absolute(config.checkpoint), config.weights, config.image_size, config.device)
     console = Console(soft_wrap=True, highlight=False)
     console.print(f"{len(pictures):,} images, {len(saved):,} accepted in {folder}", markup=False)
-    values = plain(config)
-    names = [str(name) for name in values["categories"]]
-    labeling = open_labeling(pictures, notes, saved, checkpoint, config.steps, names, values["window"])
+    names = [str(name) for name in plain(config)["categories"]]
+    labeling = open_labeling(pictures, notes, saved, checkpoint, config.steps, names, tones)
     serve(labeling, port, lambda address: console.print(f"{address}\nCtrl-C ends it", markup=False))
 
 
@@ -54,6 +54,8 @@ def _folders(config: DictConfig) -> tuple[Path, Path]:
         raise InputError(
             "images=: give a folder of images, or a data source (data=folder data.root=...), and one of them"
         )
+    if data is not None and config.window is not None:
+        raise InputError("window=: is of images=; a data source has its own: data.window=...")
     root = Path(str(config.images if data is None else data.get("root") or data._target_)).expanduser().absolute()
     if data is None and not root.is_dir():
         raise InputError(f"images={config.images}: not a folder; name the folder that holds the images")
@@ -68,16 +70,18 @@ def _folders(config: DictConfig) -> tuple[Path, Path]:
     return root, folder
 
 
-def _pictures(config: DictConfig, root: Path) -> tuple[list[Picture], list[str]]:
-    """Return the images, and what to note of them."""
-    from sam_train.app.pictures import pictures_in_folder, pictures_of_source
+def _pictures(config: DictConfig, root: Path) -> tuple[list[Picture], list[str], Tones]:
+    """Return the images, what to note of them, and how their stored numbers become 8 bits."""
+    from sam_train.app.pictures import pictures_in_folder, pictures_of_source, tones_of_source
     from sam_train.cli.build import data_source, import_own_sources, plain
     from sam_train.runs.opening import as_in_training, image_tones
 
     if config.get("data") is None:
-        return pictures_in_folder(root, image_tones(config.checkpoint, plain(config)["window"]))
+        tones = image_tones(config.checkpoint, plain(config)["window"])
+        return *pictures_in_folder(root, tones), tones
     import_own_sources()
-    return pictures_of_source(as_in_training(data_source(config.data), config.checkpoint)), []
+    source = as_in_training(data_source(config.data), config.checkpoint)
+    return pictures_of_source(source), [], tones_of_source(source)
 
 
 if __name__ == "__main__":

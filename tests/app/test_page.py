@@ -196,6 +196,26 @@ def test_two_people_at_once_have_each_their_own_objects(person, browser):
     other.page.close()
 
 
+def test_what_another_person_accepts_is_seen_when_the_image_is_opened_again(person, browser):
+    assert person.pixels() == []
+    other = Person(browser, person.address)
+    other.click(20, 24)
+    found = other.pixels()
+    other.press("Enter")
+    other.page.close()
+    person.press("ArrowRight", "ArrowLeft")
+    assert (person.image(), person.pixels()) == (0, found)
+
+
+def test_clicks_are_still_there_when_an_image_is_opened_again(person):
+    person.click(20, 24)
+    found = person.pixels()
+    person.press("ArrowRight", "ArrowLeft")
+    assert (person.image(), person.pixels()) == (0, found)
+    person.press("z")
+    assert person.pixels() == []
+
+
 def test_brush_and_eraser_are_the_last_word_on_pixels(person):
     person.press("b")
     person.drag((10, 40), (50, 40))

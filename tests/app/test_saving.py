@@ -181,3 +181,52 @@ def test_a_record_that_is_none_is_named(labels, tmp_path):
     (tmp_path / "labels/objects/0.json").write_text(json.dumps({"objects": []}))
     with pytest.raises(InputError, match=r"0\.json: sam-app did not write that"):
         labels()
+
+
+@pytest.mark.parametrize("place", ["../photos/0.png", "/etc/passwd", "images/../../photos/0.png", "images/..", 7])
+def test_a_record_never_names_a_file_elsewhere(labels, photos, tmp_path, place):
+    labels().accept("0.png", SIZE, [labeled(disc(20, 24))], None)
+    record = tmp_path / "labels/objects/0.json"
+    record.write_text(json.dumps({**json.loads(record.read_text()), "file_name": place}))
+    with pytest.raises(InputError, match=r"0\.json: sam-app did not write that"):
+        labels()
+
+
+def test_a_damaged_mark_is_named(labels, tmp_path):
+    labels()
+    (tmp_path / "labels/sam-app.json").write_text("[")
+    with pytest.raises(InputError, match=r"sam-app\.json: sam-app did not write that; delete it if"):
+        require_own_folder(tmp_path / "labels", "photos")
+
+
+def test_an_image_that_could_not_be_written_is_not_accepted(labels, tmp_path, monkeypatch):
+    saved = labels()
+    with monkeypatch.context() as patched:
+
+        def full(path, durable=False):
+            raise OSError(28, "No space left on device")
+
+        patched.setattr("sam_train.app.saving.written_whole", full)
+        with pytest.raises(InputError, match=r"0\.png: cannot be written in .*labels \(No space left on device\)"):
+            saved.accept("0.png", SIZE, [labeled(disc(20, 24))], None)
+    assert not saved.is_saved("0.png")
+    assert saved.accept("0.png", SIZE, [labeled(disc(20, 24))], None) is not None
+
+
+def test_an_image_that_has_changed_is_accepted_as_it_is_now(labels, photos, tmp_path):
+    saved = labels()
+    revision = saved.accept("0.png", SIZE, [labeled(disc(20, 24))], None)
+    Image.new("RGB", SIZE[::-1], "red").save(photos / "0.png", format="JPEG")
+    saved.accept("0.png", SIZE, [labeled(disc(20, 24))], revision)
+    assert [path.name for path in (tmp_path / "labels/images").iterdir()] == ["0.jpg"]
+    assert (tmp_path / "labels/images/0.jpg").read_bytes() == (photos / "0.png").read_bytes()
+
+
+def test_who_looks_while_another_accepts_sees_what_was_there(labels):
+    """Requests are answered by threads."""
+    saved = labels()
+    saved.accept("0.png", SIZE, [labeled(disc(20, 24), "a")], None)
+    saved.accept("1.png", SIZE, [labeled(disc(20, 24), "b")], None)
+    for _ in saved._now():
+        saved._records["another"] = saved._records["0.png"]
+    assert saved.categories() == ["a", "b"]

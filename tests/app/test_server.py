@@ -177,6 +177,16 @@ def test_numbers_that_are_none_are_refused(client):
     assert answer.status_code == 422
 
 
+@pytest.mark.parametrize("lengths", [[2**63], [2**63 - 1, 2**63 - 1, SIZE[0] * SIZE[1] + 2], [-1, 1]])
+def test_lengths_of_no_image_are_refused(client, lengths):
+    assert accepted(client, objects=[{"lengths": lengths, "category": ""}]).status_code == 422
+
+
+def test_an_address_without_its_last_slash_leads_to_the_page(client):
+    answer = client.get(f"http://127.0.0.1/{TOKEN}", follow_redirects=False)
+    assert (answer.status_code, answer.headers["location"]) == (307, f"/{TOKEN}/")
+
+
 def test_masks_of_another_size_are_refused(client, labeling):
     answer = accepted(client, objects=[{"lengths": [7], "category": ""}])
     assert answer.status_code == 422

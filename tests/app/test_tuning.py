@@ -5,7 +5,11 @@ import torch
 
 from sam_train.app.models import Step
 from sam_train.app.objects import LabeledObject, lengths_of
+from sam_train.app.opening import Opened
+from sam_train.app.pictures import tones_of_source
+from sam_train.data.sources.folder import FolderSource
 from sam_train.errors import InputError
+from sam_train.models import build_model
 from sam_train.runs.run import Run
 from tests.app.conftest import disc, open_folder, write_photos
 
@@ -142,3 +146,29 @@ def test_what_goes_wrong_is_told_on_the_page_and_the_models_stay(open_page, tmp_
     assert opened.tuning()["state"] == "failed"
     assert "0.png" in opened.tuning()["message"]
     assert len(opened.masks(0, CLICK)) == 1
+
+
+def test_a_score_of_no_objects_is_not_shown(open_page):
+    opened = open_page()
+    opened.tuner.progress.tell("iou", 0, float("nan"))
+    opened.tuner.progress.tell("iou", 1, 0.5)
+    assert opened.tuning()["iou"] == [(1, 0.5)]
+
+
+def test_images_train_as_they_are_shown(open_page, photos):
+    source = FolderSource(str(photos), channels=(1,), window=(0.0, 400.0))
+    opened = open_page(tones=tones_of_source(source))
+    own = opened.tuner._source()
+    assert own.tones() == opened.models.tones == source.tones()
+
+
+def test_a_run_that_was_removed_does_not_keep_the_page_closed(open_page, tmp_path):
+    (tmp_path / "labels/tuned").mkdir(parents=True)
+    (tmp_path / "labels/tuned/current.json").write_text('{"number": 3}')
+    assert "the model tuned earlier is not used: checkpoint=" in open_page().notes[-1]
+
+
+def test_each_run_that_is_opened_is_kept_for_what_begins_from_it(page, tmp_path):
+    opened = Opened(str(page[2] / "labels" / "tuned" / "1"))
+    models = [build_model("sam2_nano", 64).eval() for _ in range(2)]
+    assert len({opened.choice(model, tmp_path).weights for model in models}) == len([*tmp_path.iterdir()]) == 2

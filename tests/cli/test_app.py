@@ -35,6 +35,7 @@ def test_a_port_in_use_is_told_at_once(photos):
         (["images={photos}/0.png"], "0.png: not a folder; name the folder that holds the images"),
         (["images={photos}", "output={photos}/labels"], "lies in the other, where labels would be taken for images"),
         (["images={photos}", "output=/proc/labels"], "output=/proc/labels: cannot be written"),
+        (["data=folder", "data.root={photos}", "window=lung"], "window=: is of images=; a data source has its own"),
         (["images={photos}", "port=70000"], "port=70000: expected a whole number from 0 to 65535"),
         (["images={photos}", "steps=0"], "steps=0: expected a whole number, at least 1"),
     ],

@@ -21,7 +21,7 @@ let loading = 0; // counts images asked for; only the last one is shown
 const works = new Map(); // of every image that was opened here
 const answers = new Map(); // masks by image, steps and tuned model
 const asked = new Map(); // of those on their way
-const layers = new WeakMap(); // drawn masks by object, which never change
+let layers = new WeakMap(); // drawn masks of the image shown by object, which never change
 
 // ---------------------------------------------------------------- the server
 
@@ -91,11 +91,13 @@ async function load(index, direction, tries) {
   try {
     const [blob, known] = await Promise.all([
       call("GET", `api/images/${index}/pixels`),
-      works.has(index) ? null : call("GET", `api/images/${index}/objects`),
+      call("GET", `api/images/${index}/objects`),
     ]);
     const bitmap = await createImageBitmap(blob);
     if (mine !== loading) return;
-    if (!works.has(index)) works.set(index, newWork(known));
+    const kept = works.get(index);
+    if (!kept || (!kept.changed && kept.revision !== known.revision)) works.set(index, newWork(known)); // someone else's
+    if (image?.index !== index) forgetMasks();
     image = { index, bitmap, width: bitmap.width, height: bitmap.height };
     document.body.dataset.image = index;
     work = works.get(index);
@@ -110,6 +112,12 @@ async function load(index, direction, tries) {
     note(`skipped ${state.images[index].name}: ${error.message}`);
     await load(wrapped(index + direction), direction, tries - 1);
   }
+}
+
+/** Of images that are left, only what was clicked is kept; the server answers that again. */
+function forgetMasks() {
+  layers = new WeakMap();
+  answers.clear();
 }
 
 async function prepare(index, mine) {
@@ -485,9 +493,9 @@ async function acceptShown() {
   const accepted = image.index;
   const mine = work;
   await askAll();
-  if (mine !== work) return;
-  const objects = [];
-  for (const object of mine.now.objects) {
+  if (mine !== work) return note(`${state.images[accepted].name}: not accepted, since another image was opened meanwhile`);
+  const [objects, shown] = [[], mine.now.objects];
+  for (const object of shown) {
     const layer = layerOf(object, object.use);
     if (!layer) return; // what went wrong was told
     if (!layer.pixels) continue;
@@ -500,9 +508,9 @@ async function acceptShown() {
   if (!objects.length && !mine.saved) return note("no object yet: click on one. → leaves this image out");
   try {
     const done = await call("PUT", `api/images/${accepted}/objects`, { objects, revision: mine.revision });
-    Object.assign(mine, { ...done, changed: false });
+    Object.assign(mine, { ...done, changed: mine.now.objects !== shown }); // while this was on its way
     await refresh();
-    if (mine === work) await nextUnsaved();
+    if (mine === work && !mine.changed) await nextUnsaved();
   } catch (error) {
     note(error.message);
     if (error.status === 409) mine.revision = (await call("GET", `api/images/${accepted}/objects`)).revision;

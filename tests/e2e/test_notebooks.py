@@ -55,8 +55,8 @@ def test_automatic_masks(tmp_path, monkeypatch):
 
 
 def test_videos(tmp_path, monkeypatch):
-    names = run_notebook("videos", tmp_path, monkeypatch, FRAMES=3, STEPS=1, VOLUMES=3)
-    assert len(names["results"]) == 3
+    names = run_notebook("videos", tmp_path, monkeypatch, FRAMES=3, STEPS=1, VOLUMES=3, SLICES=6)
+    assert len(names["followed"]) == 3
     assert {*names["report"].tuned} == {"mask", "box", "clicks"}
     assert {1, 2, 3} >= {*names["labels"].ravel().tolist()} - {0} != set()
 

@@ -101,8 +101,9 @@ def pictures_of_source(source: DataSource) -> list[Picture]:
 
 def tones_of_source(source: DataSource) -> Tones:
     """Return how the stored numbers of a source's own files become 8 bits; plainly where images are no such files."""
-    is_of_files = isinstance(source, PixelSource) and not isinstance(source, VolumeSource)
-    return source.tones() if is_of_files else PLAIN
+    if isinstance(source, PixelSource) and not isinstance(source, VolumeSource):
+        return source.tones()
+    return PLAIN
 
 
 def pictures_of_images(images: ImageSet) -> list[Picture]:

@@ -139,6 +139,16 @@ def test_clicks_and_boxes_make_masks_and_can_be_undone(person):
     assert min(person.pixels()) > 20
 
 
+def test_a_box_beside_the_clicks_is_another_object_and_one_around_them_is_not(person):
+    person.click(20, 24)
+    person.drag((8, 12), (32, 36))
+    assert len(person.pixels()) == 1
+    person.press("n")
+    person.click(20, 24)
+    person.drag((40, 12), (56, 28))
+    assert len(person.pixels()) == 3
+
+
 def test_shift_and_the_right_button_say_what_is_beside_the_object(person):
     def told(how):
         person.click(20, 24)
@@ -280,15 +290,17 @@ def test_tuning_shows_a_curve_and_then_both_models_answer_side_by_side(browser, 
     person.page.wait_for_selector("#curve")
     assert "Tuned on 2 images. IoU on accepted images that did not train" in person.text("#tuning-text")
     person.click(20, 24, panel="tuned")
-    assert person.text("#untuned .estimate").startswith("sure to")
-    assert person.text("#tuned .estimate").startswith("sure to")
-    (of_tuned,) = person.pixels()
+    assert person.text("#untuned .estimate").endswith("% sure")
+    assert person.text("#tuned .estimate").endswith("% sure")
+    is_no_better = "no better" in person.text("#tuning-text")
+    assert person.page.locator("#untuned button", has_text="this mask is used").count() == is_no_better
+    (of_used,) = person.pixels()
     person.press("t")
-    (of_untuned,) = person.pixels()
+    (of_other,) = person.pixels()
     person.press("t", "Enter")
     assert [model for model, _, _ in labeling.saved.clicks()] == [0, 1]
-    assert sum(labeling.saved.objects("2.png")[0].lengths[1::2]) == of_tuned
-    assert of_tuned != of_untuned
+    assert sum(labeling.saved.objects("2.png")[0].lengths[1::2]) == of_used
+    assert of_used != of_other
     assert "after tuning 1" in person.text("#clicks")
     assert not person.errors
     person.page.close()

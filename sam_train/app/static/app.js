@@ -150,8 +150,20 @@ function nextUnsaved() {
 // ---------------------------------------------------------------- objects: values that are replaced, never changed
 
 function blank(name) {
-  return { id: nextId++, category: name, steps: [], strokes: [], known: null, use: state.hasTuned ? "tuned" : "untuned" };
+  return { id: nextId++, category: name, steps: [], strokes: [], known: null, use: preferred() };
 }
+
+/** Before and best IoU on accepted images that did not train; nothing before the first comparison. */
+function gainOf({ iou }) {
+  return iou.length > 1 ? { before: iou[0][1], best: Math.max(...iou.slice(1).map(([, value]) => value)) } : null;
+}
+
+function isNoBetter(tuning) {
+  const gain = gainOf(tuning);
+  return gain !== null && gain.best <= gain.before;
+}
+
+const preferred = () => (state.hasTuned && !isNoBetter(state.tuning) ? "tuned" : "untuned");
 
 const current = () => work.now.objects.find((one) => one.id === work.now.current) ?? null;
 
@@ -197,7 +209,9 @@ function addClick(point, label) {
 }
 
 function addBox(box) {
-  if (current()?.steps.some((one) => one.box)) work.now = { ...work.now, current: null };
+  const isOutside = ({ point, label }) => label === 1 && point.some((at, axis) => at < box[axis] || at > box[axis + 2]);
+  const isAnother = ({ steps }) => steps.some((one) => one.box || isOutside(one));
+  if (current() && isAnother(current())) work.now = { ...work.now, current: null };
   changeCurrent((old) => ({ ...old, steps: [...old.steps, { box }] }));
 }
 
@@ -425,7 +439,7 @@ function show() {
     const object = current();
     const answer = object && answerOf(object, model);
     const isUsed = Boolean(state.hasTuned && object?.steps.length && object.use === model);
-    $(model).querySelector(".estimate").textContent = answer ? `sure to ${Math.round(100 * Math.min(answer.iou, 1))} %` : "";
+    $(model).querySelector(".estimate").textContent = answer ? `${Math.round(100 * Math.min(answer.iou, 1))} % sure` : "";
     const use = $(model).querySelector(".use");
     use.hidden = !state.hasTuned || !object?.steps.length;
     use.textContent = isUsed ? "this mask is used" : "use this mask";
@@ -564,9 +578,10 @@ function showTuning() {
 function tuningText(step) {
   const { tuning, accepted, fewest } = state;
   if (tuning.state === "failed") return `Tuning failed: ${tuning.message}`;
-  const [before, best] = [tuning.iou[0]?.[1], Math.max(...tuning.iou.slice(1).map(([, value]) => value))]; // the best is kept
-  const gain = tuning.iou.length > 1 ? ` IoU on accepted images that did not train: ${before.toFixed(3)} → ${best.toFixed(3)}.` : "";
-  const advice = tuning.iou.length > 1 && best <= before ? " That is no better: accept more images and tune again." : "";
+  const found = gainOf(tuning);
+  const gain = found ? ` IoU on accepted images that did not train: ${found.before.toFixed(3)} → ${found.best.toFixed(3)}.` : "";
+  const advice = isNoBetter(tuning)
+    ? " That is no better, so that the untuned mask is used unless you choose (T): accept more images and tune again." : "";
   if (tuning.state === "running") return `${step ? `Step ${step} of ${tuning.steps}` : "Reading images"}, ${tuning.images} images.${gain}`;
   if (tuning.state === "done") return `Tuned on ${tuning.images} images.${gain}${advice}`;
   if (accepted < fewest) return `Accept ${fewest} images or more, then the model can learn from them.`;

@@ -11,6 +11,7 @@ from typing import Any
 from sam_train.checkpoints.reading import SHIPPED
 from sam_train.evaluation.report import FEW_GROUPS, Report
 from sam_train.files import write_text
+from sam_train.models.presets import PRESETS
 
 CARD = "README.md"
 _LIBRARIES = {"huggingface": "transformers", "peft": "peft", "transformersjs": "transformers.js"}
@@ -109,9 +110,10 @@ def _data(record: Mapping[str, Any]) -> Iterator[str]:
             continue
         kind = source["_target_"].rpartition(".")[2].removesuffix("Source")
         name = next((source[key] for key in ("root", "path", "domain") if source.get(key)), "")
-        yield f"- {kind}" + (f": `{PurePath(str(name)).name}`" if name else "")
+        drawn = " (images drawn by a program, nothing real)" if kind.startswith("Toy") else ""
+        yield f"- {kind}" + (f": `{PurePath(str(name)).name}`" if name else "") + drawn
     count = {split: len(record["images"].get(split, ())) for split in ("train", "val")}
-    yield f"- {count['train']} images to train on, {count['val']} to choose the checkpoint by"
+    yield f"- {count['train']} images in the part that trains, {count['val']} to choose the checkpoint by"
 
 
 def _recipe(record: Mapping[str, Any]) -> Iterator[str]:
@@ -141,7 +143,7 @@ def _recipe(record: Mapping[str, Any]) -> Iterator[str]:
     )
     prompts = config["prompts"] if task is None else task
     kinds = [kind for kind in ("box", "point", "center", "mask", "given") if prompts.get(kind)]
-    yield f"- prompts in training: {', '.join(kinds)}; {prompts['corrections']} corrective clicks"
+    yield f"- prompts in training: {', '.join(kinds)}; corrective clicks: {prompts['corrections']}"
     yield "- versions: " + ", ".join(f"{name} {version}" for name, version in record["versions"].items())
 
 
@@ -175,7 +177,10 @@ def _limits(record: Mapping[str, Any], report: Report | None) -> Iterator[str]:
         if report.num_too_small:
             least = record["config"]["loader"]["min_area"]
             yield f"- {report.num_too_small} held-out objects of less than {least:g} pixels are not in the scores."
-    yield "- Masks are computed at a quarter of the input's side and enlarged."
+    side = (
+        record["config"]["model"]["image_size"] or PRESETS[record["config"]["model"]["preset"]].preprocessing.image_size
+    )
+    yield f"- Images are resized to {side} px, and masks are computed at {side // 4} px and enlarged."
 
 
 def _license(record: Mapping[str, Any]) -> Iterator[str]:
@@ -183,7 +188,7 @@ def _license(record: Mapping[str, Any]) -> Iterator[str]:
     if weights == "random":
         yield "Trained from scratch: no license of other weights applies."
     elif _is_released(weights):
-        yield "The weights that it began with are Apache-2.0, by their name."
+        yield "The weights that it began with are Apache-2.0, judged by the name of their file or repository."
     else:
         yield "The license of the weights that it began with is not known here, and applies."
     yield "What the license of the training data asks for is for their owner to say."

@@ -63,17 +63,17 @@ def test_the_card_has_data_recipe_scores_with_intervals_license_and_limits():
         "# polyps",
         "CODE",
         "- Folder: `polyps`",
-        "- 20 images to train on, 5 to choose the checkpoint by",
+        "- 20 images in the part that trains, 5 to choose the checkpoint by",
         "- base: `sam_vit_b`, weights: sam_vit_b_01ec64.pth",
         "- image encoder: LoRA of rank 8 on attention; prompt encoder: trained; mask decoder: trained",
         "- 60 steps of 8 images with up to 8 objects each, AdamW with a rate of 0.0001 and a decay of 0.01, seed 3",
-        "- prompts in training: box, point; 1 corrective clicks",
+        "- prompts in training: box, point; corrective clicks: 1",
         "31 objects of 6 held-out images (split `test`).",
         "| box | IoU | 0.700 | 0.800 | +0.100 | +0.050 to +0.150 |",
         "- The intervals are rough: they rest on 6 groups.",
         "- Prompted by point it is worse than the untuned model: IoU.",
         "- 2 held-out objects of less than 16 pixels are not in the scores.",
-        "The weights that it began with are Apache-2.0, by their name.",
+        "The weights that it began with are Apache-2.0, judged by the name of their file or repository.",
     ):
         assert line in text.splitlines()
     assert "secret" not in text
@@ -97,7 +97,7 @@ def test_a_run_on_clips_is_said_to_be_one():
     config = {**RECORD["config"], "task": task, "trainer": {"max_steps": -1}}
     _, text = parts(model_card("polyps", {**RECORD, "config": config, "horizon": 90}, None, "meta", "CODE"))
     assert "- 90 steps of 8 clips of 8 frames with up to 8 objects each" in text
-    assert "- prompts in training: point, mask; 7 corrective clicks" in text.splitlines()
+    assert "- prompts in training: point, mask; corrective clicks: 7" in text.splitlines()
 
 
 def test_the_code_for_peft_names_no_folder_of_this_machine():
@@ -109,11 +109,11 @@ def test_the_code_for_peft_names_no_folder_of_this_machine():
 @pytest.mark.parametrize(
     ("weights", "base", "license_", "said"),
     [
-        ("facebook/sam-vit-base", "facebook/sam-vit-base", "apache-2.0", "are Apache-2.0, by their name"),
+        ("facebook/sam-vit-base", "facebook/sam-vit-base", "apache-2.0", "are Apache-2.0, judged by the name"),
         ("someone/medical-sam", "someone/medical-sam", None, "is not known here, and applies"),
         ("facebook/sam3", "facebook/sam3", None, "is not known here, and applies"),
         ("random", None, None, "Trained from scratch"),
-        (None, None, "apache-2.0", "are Apache-2.0, by their name"),
+        (None, None, "apache-2.0", "are Apache-2.0, judged by the name"),
     ],
 )
 def test_the_license_is_claimed_only_for_weights_that_are_known(weights, base, license_, said):

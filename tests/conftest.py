@@ -1,5 +1,6 @@
 """What every test shares."""
 
+import logging
 import os
 
 os.environ["OMP_NUM_THREADS"] = "1"  # tests run side by side, and threads of two processes would wait for each other
@@ -26,3 +27,15 @@ def offline():
     """No test reaches for a network."""
     os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ["WANDB_MODE"] = "offline"
+
+
+@pytest.fixture(autouse=True)
+def logs_of_commands():
+    """The log that a command begins in its folder ends with the test: the folder is gone in the next one."""
+    root = logging.getLogger()
+    before = root.handlers[:]
+    yield
+    for handler in root.handlers[:]:
+        if isinstance(handler, logging.FileHandler) and handler not in before:
+            root.removeHandler(handler)
+            handler.close()

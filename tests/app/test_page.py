@@ -286,7 +286,7 @@ def test_tuning_shows_a_curve_and_then_both_models_answer_side_by_side(browser, 
         person.press("Enter")
     assert person.page.locator("#tuned").is_hidden()
     person.page.click("#tune")
-    person.page.wait_for_selector("#tuned", timeout=120_000)
+    person.page.wait_for_selector("#tuned", timeout=400_000)
     person.page.wait_for_selector("#curve")
     assert "Tuned on 2 images. IoU on accepted images that did not train" in person.text("#tuning-text")
     person.click(20, 24, panel="tuned")

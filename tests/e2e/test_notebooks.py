@@ -54,6 +54,7 @@ def test_automatic_masks(tmp_path, monkeypatch):
     assert names["scores"]["tuned"]["decodes"] == 16
 
 
+@pytest.mark.slow
 def test_videos(tmp_path, monkeypatch):
     names = run_notebook("videos", tmp_path, monkeypatch, FRAMES=3, STEPS=1, VOLUMES=3, SLICES=6)
     assert len(names["followed"]) == 3
@@ -61,6 +62,7 @@ def test_videos(tmp_path, monkeypatch):
     assert {1, 2, 3} >= {*names["labels"].ravel().tolist()} - {0} != set()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing")  # PEFT's own use of transformers
 def test_exports(tmp_path, monkeypatch):
     names = run_notebook("exports", tmp_path, monkeypatch, STEPS=1, TRAIN=4)

@@ -43,7 +43,8 @@ async function call(method, path, body) {
       error.status = response.status;
       throw error;
     }
-    return response.headers.get("Content-Type").includes("json") ? response.json() : response.blob();
+    const isJson = response.headers.get("Content-Type").includes("json");
+    return await (isJson ? response.json() : response.blob()); // not idle before the body is here
   } finally {
     setBusy(-1);
   }

@@ -84,7 +84,8 @@ class Models:
 
     def __init__(self, untuned: ImageModel, tuned: ImageModel | None = None, tones: Tones = PLAIN) -> None:
         self.tones = tones
-        self._lock = threading.RLock()
+        self._lock = threading.RLock()  # of what is kept
+        self._encoding = threading.Lock()
         self._images: OrderedDict[tuple[str, int], EncodedImages] = OrderedDict()
         self._answers: OrderedDict[Hashable, _Found] = OrderedDict()
         self._untuned = self._seat("untuned", 0, untuned)
@@ -142,8 +143,8 @@ class Models:
             raise InputError("nothing was clicked")
         answers = []
         for seat in self._seats():
+            image = self._encoded(seat, index, read)
             with self._lock:
-                image = self._encoded(seat, index, read)
                 found = self._found(seat, index, image, tuple(steps))
             answers.append(Answer(seat.name, seat.number, found.lengths, found.iou))
         return answers
@@ -165,8 +166,20 @@ class Models:
         return _kept(self._answers, (seat.name, seat.number, index, steps), ask, _ANSWERS)
 
     def _encoded(self, seat: _Seat, index: int, read: Callable[[], ImageLike]) -> EncodedImages:
+        key = (seat.encoder, index)
+        if (found := self._image(key)) is None:
+            with self._encoding:  # clicks on an image that is encoded are answered meanwhile
+                if (found := self._image(key)) is None:
+                    found = seat.predictor.encode([read()])
+                    with self._lock:
+                        _kept(self._images, key, lambda: found, _IMAGES)
+        return found
+
+    def _image(self, key: tuple[str, int]) -> EncodedImages | None:
         with self._lock:
-            return _kept(self._images, (seat.encoder, index), lambda: seat.predictor.encode([read()]), _IMAGES)
+            if key in self._images:
+                self._images.move_to_end(key)
+            return self._images.get(key)
 
     def _seats(self) -> list[_Seat]:
         return [self._untuned] if self._tuned is None else [self._untuned, self._tuned]

@@ -1,5 +1,8 @@
 """What the page asks and what is answered."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
@@ -76,6 +79,24 @@ def test_two_people_who_label_at_once_do_not_meet(client, labeling):
         clicked(other, click(48, 20), click(5, 5, 0), image=2)
         mixed.append(clicked(client, click(20, 24), click(25, 30)).json())
     assert mixed == alone
+
+
+def test_a_click_is_answered_while_another_image_is_encoded(client, labeling):
+    labeling.models.prepare(0, labeling.pictures[0].pixels)
+    begun, answered = threading.Event(), threading.Event()
+
+    def read():
+        begun.set()
+        assert answered.wait(60)
+        return labeling.pictures[1].pixels()
+
+    with ThreadPoolExecutor(1) as other:
+        preparing = other.submit(labeling.models.prepare, 1, read)
+        assert begun.wait(60)
+        found = masks(clicked(client, click(20, 24)))
+        answered.set()
+        preparing.result()
+    assert found.any()
 
 
 def test_an_image_is_shown_upright_at_its_size_with_the_pixels_that_models_see(client):

@@ -55,10 +55,10 @@ def follow_clip(
 
     An object of a volume is followed both ways from the slice on which it is largest, where a person would outline it.
     """
-    if not clip.is_volume:
+    given = clip.given_on() if clip.is_volume else {}
+    if not given:
         yield from _follow_course(models, clip, clip.frames, protocols)
         return
-    given = clip.given_on()
     first, last = min(given.values()), max(given.values())
     backward = range(last, clip.frames.start - 1, -1)
     below = {one.frame: _packed(one) for one in _follow_course(models, clip, backward, protocols, given)}

@@ -20,8 +20,8 @@ class Clip:
         name: Unique in its source.
         frames: Names of the frames, in order.
         annotated: Indices of the frames whose masks are known, ascending; at least one.
-        middle: Of a volume, whose slices are the frames: the one from which it is followed both ways. None of a video,
-            which is followed from its first annotated frame on.
+        middle: Of a volume, whose slices are the frames and have no direction: the one that a part of it is around.
+            None of a video, which is followed from its first annotated frame on.
     """
 
     name: str

@@ -16,7 +16,7 @@ class SliceClips(ClipSet):
     Args:
         images: The slices.
         volumes: Name of each volume, and the indices of its slices, in order.
-        middles: Per volume, the place among them from which it is followed both ways.
+        middles: Per volume, the place among them that a part of it is around.
     """
 
     def __init__(self, images: ImageSet, volumes: Sequence[tuple[str, Sequence[int]]], middles: Sequence[int]) -> None:

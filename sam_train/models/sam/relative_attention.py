@@ -51,16 +51,21 @@ def attend_through_channels(
     It is itself a dot product, of [rows[i], columns[i]] with the one-hot row and column of j.
     """
     height, width = rows.shape[-1], columns.shape[-1]
-    cell = torch.arange(height * width, device=q.device)
+    of_row, of_column = (_identity(size, k) for size in (height, width))
     # Flash attention needs q, k and v of one width, fused kernels a multiple of 8; channels of zeros change nothing.
     padding = -(q.shape[-1] + height + width) % 8
-    place = torch.cat([F.one_hot(cell // width, height), F.one_hot(cell % width, width)], dim=-1).to(k.dtype)
+    place = torch.cat([of_row[:, None].expand(-1, width, -1), of_column.expand(height, -1, -1)], dim=-1).flatten(0, 1)
     place = F.pad(place, (0, padding))
     wide_q = torch.cat([q, rows, columns, q.new_zeros(*q.shape[:2], padding)], dim=-1)
     wide_k = torch.cat([k, place.expand(k.shape[0], -1, -1)], dim=-1)
     wide_v = F.pad(v, (0, height + width + padding))
     out = F.scaled_dot_product_attention(wide_q[None], wide_k[None], wide_v[None], scale=1.0)
     return out[0, ..., : v.shape[-1]]
+
+
+def _identity(size: int, like: Tensor) -> Float[Tensor, "{size} {size}"]:
+    places = torch.arange(size, device=like.device)
+    return (places[:, None] == places).to(like.dtype)  # torch.eye, which not every runtime has
 
 
 def attend_in_chunks(

@@ -30,6 +30,18 @@ def require_repository(name: str) -> None:
         raise InputError(f"push={name}: expected USER/NAME, of letters, digits, '-', '_' and '.'")
 
 
+def require_token(repository: str) -> None:
+    """Refuse to begin without a token, which nothing can be uploaded without.
+
+    Raises:
+        InputError: If there is none on this machine.
+    """
+    from huggingface_hub import get_token
+
+    if get_token() is None:
+        raise InputError(f"push={repository}: there is no token on this machine; {_TOKEN}")
+
+
 def push(path: Path, repository: str) -> str:
     """Upload an export and its card in one commit; return the address. A repository that is new is private.
 

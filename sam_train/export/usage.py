@@ -8,6 +8,9 @@ from sam_train.export.card import is_hub_id
 from sam_train.models import ImageModel
 from sam_train.models.sam.sam import Sam
 
+BY_NAME = ("huggingface", "peft", "transformersjs")
+"""Formats that are opened by the name of a repository on the hub; files of the others are downloaded first."""
+
 _TRANSFORMERS = """import torch
 from PIL import Image
 from transformers import {kind}Model, {kind}Processor

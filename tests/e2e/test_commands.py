@@ -74,6 +74,17 @@ def test_what_stands_in_the_way_of_an_export_is_told(argument, message, trained,
     assert not (tmp_path / "model").exists()
 
 
+def test_the_card_of_an_export_that_was_not_uploaded_names_no_repository(trained, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HF_TOKEN", "hf_of_nobody")
+    given = [f"checkpoint={trained}/best.ckpt", "format=meta", f"path={tmp_path}/model.pt", "push=person/polyps"]
+    with pytest.raises(SystemExit):
+        run("export", monkeypatch, *given)
+    assert "push=person/polyps: " in capsys.readouterr().err
+    card = (tmp_path / "model.pt.README.md").read_text()
+    assert "# model.pt" in card
+    assert "person/polyps" not in card
+
+
 def test_evaluating_the_checkpoint_repeats_the_report_to_the_last_digit(trained, tmp_path, monkeypatch):
     arguments = [f"checkpoint={trained}/best.ckpt", f"hydra.run.dir={tmp_path}", "evaluation.overlays=0"]
     run("evaluate", monkeypatch, "evaluation=short", *arguments)

@@ -9,7 +9,7 @@ import pytest
 
 from sam_train.checkpoints import save_checkpoint
 from sam_train.errors import InputError
-from sam_train.export.hub import _uploaded, require_repository
+from sam_train.export.hub import _uploaded, require_repository, require_token
 from tests.checkpoints.tiny import build
 from tests.export.hub_stand_in import READER, WRITER, StandIn
 
@@ -90,3 +90,9 @@ def test_a_readme_of_ones_own_is_not_uploaded(tmp_path):
 def test_a_name_that_is_no_repository_is_refused(name):
     with pytest.raises(InputError, match="expected USER/NAME"):
         require_repository(name)
+
+
+def test_a_missing_token_is_told_before_anything_is_exported(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
+    with pytest.raises(InputError, match="push=person/polyps: there is no token on this machine; run `hf auth login`"):
+        require_token("person/polyps")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -19,6 +19,8 @@ from sam_train.structures import MaskPrediction, PointLabel, Prompts
 
 MOST_DIFFERENT = 0.05
 """Largest difference of a logit that 32-bit numbers may make: at most 0.013 of a pixel's probability."""
+
+FAULT = "this is a fault of the export, and the files should not be used"
 
 _LEAST_IOU = 0.999
 _OBJECTS_COMPARED = 8
@@ -62,7 +64,7 @@ class Scene:
 
     Attributes:
         pixels: The model's input before it is normalized, 0 to 255.
-        valid_size: Height and width of its part that is not padding.
+        valid_size: Height and width of its part that is not padding, (1, 2).
         original_size: Height and width of the image.
         prompts: Of up to eight objects: once their boxes, once a click inside each.
     """
@@ -74,9 +76,12 @@ class Scene:
 
     @classmethod
     def of(cls, model: ImageModel) -> Scene:
-        """Draw an image as large as the model's input."""
+        """Draw an image as wide as the model's input and three quarters as high, which SAM pads."""
         preprocessing = model.preprocessing
-        sample = ToyImages("world", "test", 1, preprocessing.image_size).read(0)
+        square = ToyImages("world", "test", 1, preprocessing.image_size).read(0)
+        rows = square.size[0] * 3 // 4
+        cut = replace(square, image=square.image[:, :rows], labels=square.labels[:, :rows])
+        sample = cut.keep(cut.areas().nonzero()[:, 0])
         batch = to_batch(resize_sample(sample, preprocessing), preprocessing, sample.size)
         assert batch.images is not None
         masks = batch.masks[:_OBJECTS_COMPARED]
@@ -84,6 +89,11 @@ class Scene:
         labels = torch.full(clicks.shape[:2], PointLabel.OBJECT.value)
         prompts = (Prompts.from_boxes(masks_to_boxes(masks).float()), Prompts(clicks, labels))
         return cls(batch.images.float(), batch.valid_size, sample.size, prompts)
+
+    def unpadded(self) -> Float[Tensor, "3 h w"]:
+        """Return the image as it is scaled to the model's input, 0 to 255."""
+        height, width = self.valid_size[0].tolist()
+        return self.pixels[0, :, :height, :width]
 
     def normalized(self, model: ImageModel) -> Float[Tensor, "1 3 S S"]:
         """Return the model's input."""

@@ -44,8 +44,8 @@ class Graph:
 
     @property
     def examples(self) -> tuple[Tensor, ...]:
-        """One of each input."""
-        return tuple(example for example, _ in self.inputs.values())
+        """One of each input, laid out in memory as what is given later: a compiled program reads no strides."""
+        return tuple(example.contiguous() for example, _ in self.inputs.values())
 
     @property
     def dynamic_shapes(self) -> tuple[dict[int, Any] | None, ...]:
@@ -98,7 +98,7 @@ class Layout:
         """
         scene, found = Scene.of(model), []
         for prompts in scene.prompts:
-            given = self.given(scene, prompts)
+            given = {name: value.contiguous() for name, value in self.given(scene, prompts).items()}
             found.append(run(self.decoder, {**given, **run(self.encoder, given)})[self.logits])
         return agreement_of(found, [self.expected(one) for one in scene.found_by(model)])
 
@@ -144,7 +144,7 @@ class SamDecoder(nn.Module):
             Prompts(point_coords, point_labels.long(), mask, (has_mask_input > 0).expand(num_objects)),
         )
         # As the official export decides: a click comes with a point that says nothing, which makes two.
-        first = F.one_hot(torch.zeros_like(point_labels[:1, 0]).long(), found.iou.shape[1])
+        first = torch.arange(found.iou.shape[1], device=found.iou.device) == 0
         num_points = torch.ones_like(point_labels[:1]).sum(dim=1, keepdim=True)  # a number would be fixed in an export
         score = found.iou + (num_points - 2.5) * 1000 * first
         best = score.argmax(dim=1, keepdim=True)
@@ -159,12 +159,12 @@ class Sam2Encoder(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, image: Float[Tensor, "1 3 S S"]) -> tuple[Tensor, Tensor, Tensor]:
-        """Encode a normalized image of the model's size; return the finer features, then the embedding."""
+    def forward(self, image: Float[Tensor, "B 3 S S"]) -> tuple[Tensor, Tensor, Tensor]:
+        """Encode normalized images of the model's size; return the features, the finest first."""
         features = self.model.without_memory(self.model.encode_image(image))
         assert features.high_res
         finest, finer = features.high_res
-        return finest, finer, features.embedding
+        return finest.contiguous(), finer.contiguous(), features.embedding.contiguous()  # as the decoder reads them
 
 
 class Sam2Decoder(nn.Module):
@@ -228,7 +228,7 @@ def _sam_layout(model: Sam) -> Layout:
 
     def given(scene: Scene, prompts: Prompts) -> dict[str, Tensor]:
         return {
-            "input_image": scene.pixels[0].permute(1, 2, 0),
+            "input_image": scene.unpadded().permute(1, 2, 0),
             "point_coords": prompts.points,
             "point_labels": prompts.labels.float(),
             "mask_input": torch.zeros(1, 1, *mask_size),

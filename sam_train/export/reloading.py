@@ -15,15 +15,13 @@ import torch
 from torch import Tensor
 
 from sam_train.checkpoints import load_checkpoint, save_checkpoint
-from sam_train.export.agreement import Agreement, Scene, agreement_of
+from sam_train.export.agreement import FAULT, Agreement, Scene, agreement_of
 from sam_train.models import ImageModel
 from sam_train.models.sam.sam import Sam
 from sam_train.models.sam2.memory_bank import INFERENCE, Course, MemoryBank
 from sam_train.models.sam2.sam2 import Sam2
 from sam_train.models.sam2.tracking import empty_where_absent
 from sam_train.structures import PointLabel, Prompts
-
-_AGAIN = "this is a fault of the export, and the files should not be used"
 
 
 @dataclass(frozen=True)
@@ -165,5 +163,5 @@ def _followed(model: Sam2, theirs: Any) -> tuple[list[Tensor], list[Tensor]]:
 
 def _required(check: Check, path: Path) -> Check:
     assert check.agreement is not None
-    check.agreement.require(f"path={path}: {check.how}", _AGAIN)
+    check.agreement.require(f"path={path}: {check.how}", FAULT)
     return check

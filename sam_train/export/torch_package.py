@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sam_train.errors import InputError
-from sam_train.export.agreement import Agreement
+from sam_train.export.agreement import FAULT, Agreement
 from sam_train.export.graphs import Graph
 from sam_train.export.transformersjs import transformers_layout
 from sam_train.files import written_whole
@@ -45,7 +45,7 @@ def export_torch(model: ImageModel, folder: Path, compiled: bool = False) -> Agr
             else:
                 torch.export.save(program, path)
     agreement = layout.agreement(model, lambda graph, given: _run(_file(folder, graph), graph, given, compiled))
-    agreement.require(f"path={folder}", "this is a fault of the export, and the files should not be used")
+    agreement.require(f"path={folder}", FAULT)
     return agreement
 
 
@@ -69,5 +69,5 @@ def _require_compiler() -> None:
 
 def _run(file: Path, graph: Graph, given: Mapping[str, Tensor], compiled: bool) -> dict[str, Tensor]:
     program = torch._inductor.aoti_load_package(str(file)) if compiled else torch.export.load(file).module()
-    found = program(*(given[name].contiguous() for name in graph.inputs))
+    found = program(*(given[name] for name in graph.inputs))
     return dict(zip(graph.outputs, found, strict=True))

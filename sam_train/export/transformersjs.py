@@ -13,7 +13,7 @@ from sam_train.checkpoints.huggingface import layout_of
 from sam_train.checkpoints.huggingface_sam import sam_processors
 from sam_train.checkpoints.huggingface_sam2 import sam2_processors
 from sam_train.export.agreement import Scene
-from sam_train.export.graphs import Dynamic, Graph, Layout
+from sam_train.export.graphs import Dynamic, Graph, Layout, Sam2Encoder
 from sam_train.models import ImageModel
 from sam_train.models.sam.sam import Sam
 from sam_train.models.sam2.sam2 import Sam2
@@ -37,7 +37,7 @@ class SamEncoder(nn.Module):
 
     def forward(self, pixel_values: Float[Tensor, "B 3 S S"]) -> tuple[Tensor, Tensor]:
         """Return features of normalized images, and the encoding of their cells' places."""
-        embedding = self.model.encode_image(pixel_values).embedding
+        embedding = self.model.encode_image(pixel_values).embedding.contiguous()  # as the decoder reads it
         return embedding, self.model.prompt_encoder.dense_position().repeat(embedding.shape[0], 1, 1, 1)
 
 
@@ -71,19 +71,6 @@ class SamDecoder(_Decoder):
         features, position = ImageFeatures(image_embeddings), image_positional_embeddings[:1]
         found = self.decode(features, position, prompts, input_labels)
         return _by_image(found.iou[:, 1:], input_labels), _by_image(found.logits[:, 1:], input_labels)
-
-
-class Sam2Encoder(nn.Module):
-    """SAM 2's image encoder, with the no-memory embedding of still images."""
-
-    def __init__(self, model: Sam2) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, pixel_values: Float[Tensor, "B 3 S S"]) -> tuple[Tensor, ...]:
-        """Return features of normalized images, the finest first."""
-        features = self.model.without_memory(self.model.encode_image(pixel_values))
-        return (*features.high_res, features.embedding)
 
 
 class Sam2Decoder(_Decoder):

@@ -41,7 +41,8 @@ def serve_page(config: DictConfig) -> None:
     console = Console(soft_wrap=True, highlight=False)
     console.print(f"{len(pictures):,} images, {len(saved):,} accepted in {folder}", markup=False)
     names = [str(name) for name in plain(config)["categories"]]
-    labeling = open_labeling(pictures, notes, saved, checkpoint, config.steps, names, tones)
+    with console.status(f"opening {config.checkpoint}"):
+        labeling = open_labeling(pictures, notes, saved, checkpoint, config.steps, names, tones)
     serve(labeling, port, lambda address: console.print(f"{address}\nCtrl-C ends it", markup=False))
 
 

@@ -138,9 +138,9 @@ def test_a_readme_that_is_not_a_card_is_left_alone(tmp_path):
     [
         pytest.param(CONFIG, "huggingface", id="SAM, transformers"),
         pytest.param(SAM2_CONFIG, "huggingface", id="SAM 2, transformers"),
-        pytest.param(CONFIG, "onnx", id="SAM, onnxruntime"),
+        pytest.param(CONFIG, "onnx", id="SAM, onnxruntime", marks=pytest.mark.slow),
         pytest.param(SAM2_CONFIG, "onnx", id="SAM 2, onnxruntime"),
-        pytest.param(CONFIG, "torch", id="SAM, torch.export"),
+        pytest.param(CONFIG, "torch", id="SAM, torch.export", marks=pytest.mark.slow),
     ],
 )
 def test_the_code_on_the_card_runs(config, format_, tmp_path, monkeypatch):

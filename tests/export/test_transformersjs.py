@@ -102,6 +102,7 @@ def test_sam_takes_the_corners_of_a_box_as_points_and_a_label_of_padding_as_noth
     assert (expected - found[:, 0]).abs().max() < 2e-3
 
 
+@pytest.mark.slow
 def test_the_file_names_say_the_precision(tmp_path):
     export_onnx(build(CONFIG), tmp_path, "fp16", "transformersjs")
     names = {path.name for path in (tmp_path / "onnx").iterdir()}

@@ -112,6 +112,7 @@ def test_rows_of_another_evaluation_are_refused(trained, tmp_path, monkeypatch):
         evaluate(Run.load(trained), evaluation=other, folder=tmp_path)
 
 
+@pytest.mark.slow  # and test_two_processes_report_as_one is not
 def test_two_devices_give_the_report_and_rows_of_one_to_the_last_digit(trained, whole, tmp_path):
     command = [sys.executable, "-m", "sam_train.cli.evaluate", f"checkpoint={trained}", f"output={tmp_path}"]
     asked = ["evaluation=short", "evaluation.overlays=0", "evaluation.protocols=[box,clicks]", "evaluation.clicks=2"]

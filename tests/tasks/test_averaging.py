@@ -75,7 +75,10 @@ def test_training_does_not_notice(tmp_path):
     assert_same(weights(plain), of_model(content(tmp_path / "averaged" / "last.ckpt")["current_model_state"]))
 
 
-@pytest.mark.parametrize(("stop_at", "saved_at"), [(0, 1), (3, 4), (4, 5)])
+STOPS = [pytest.param(0, 1, marks=pytest.mark.slow), pytest.param(3, 4, marks=pytest.mark.slow), (4, 5)]
+
+
+@pytest.mark.parametrize(("stop_at", "saved_at"), STOPS)
 @pytest.mark.parametrize("mode", ["full", "lora"])
 def test_an_interrupted_run_goes_on_as_if_it_had_not_been(tmp_path, stop_at, saved_at, mode):
     tasks = [make_task(mode, keep_base=mode == "full") for _ in range(3)]

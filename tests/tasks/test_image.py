@@ -76,7 +76,7 @@ class StopAfter(Callback):
             os.kill(os.getpid(), self.number)
 
 
-@pytest.mark.parametrize(("stop_at", "saved_at"), [(0, 1), (3, 4), (4, 5)])
+@pytest.mark.parametrize(("stop_at", "saved_at"), [pytest.param(0, 1, marks=pytest.mark.slow), (3, 4), (4, 5)])
 @pytest.mark.parametrize("mode", ["full", "lora"])
 def test_an_interrupted_run_goes_on_as_if_it_had_not_been(tmp_path, stop_at, saved_at, mode):
     options = {"mode": mode, "keep_base": mode == "full", "dropout": 0.2 if mode == "lora" else 0.0}

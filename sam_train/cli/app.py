@@ -57,18 +57,25 @@ def _folders(config: DictConfig) -> tuple[Path, Path]:
         )
     if data is not None and config.window is not None:
         raise InputError("window=: is of images=; a data source has its own: data.window=...")
-    root = Path(str(config.images if data is None else data.get("root") or data._target_)).expanduser().absolute()
-    if data is None and not root.is_dir():
+    roots = [Path(str(name)).expanduser().absolute() for name in ([config.images] if data is None else _roots(data))]
+    if data is None and not roots[0].is_dir():
         raise InputError(f"images={config.images}: not a folder; name the folder that holds the images")
-    if config.output is None and data is not None and not data.get("root"):
+    if config.output is None and len(roots) != 1:
         raise InputError("output=: name a folder for the labels")
-    folder = Path(config.output or root.with_name(f"{root.name}_labels")).expanduser().absolute()
-    if folder.is_relative_to(root) or root.is_relative_to(folder):
-        raise InputError(
-            f"output={folder}: one of this and {root} lies in the other, where labels would be taken for images; name "
-            "another folder"
-        )
-    return root, folder
+    folder = Path(config.output or roots[0].with_name(f"{roots[0].name}_labels")).expanduser().absolute()
+    for root in roots:
+        if folder.is_relative_to(root) or root.is_relative_to(folder):
+            raise InputError(
+                f"output={folder}: one of this and {root} lies in the other, where labels would be taken for images; "
+                "name another folder"
+            )
+    return roots[0] if len(roots) == 1 else Path(str(data._target_)), folder
+
+
+def _roots(data: DictConfig) -> list[str]:
+    """Return the folders of a source, or those of its parts."""
+    parts = (data.get("parts") or {}).values()
+    return [root for root in (data.get("root"), *(part.get("root") for part in parts)) if root]
 
 
 def _pictures(config: DictConfig, root: Path) -> tuple[list[Picture], list[str], Tones]:

@@ -34,6 +34,15 @@ def test_a_port_in_use_is_told_at_once(photos):
         ([], "images=: give a folder of images, or a data source"),
         (["images={photos}/0.png"], "0.png: not a folder; name the folder that holds the images"),
         (["images={photos}", "output={photos}/labels"], "lies in the other, where labels would be taken for images"),
+        (
+            [
+                "data=mixture",
+                *(f"data.parts.a.{one}" for one in ("kind=folder", "root={photos}")),
+                "output={photos}/labels",
+            ],
+            "lies in the other, where labels would be taken for images",
+        ),
+        (["data=toy"], "output=: name a folder for the labels"),
         (["images={photos}", "output=/proc/labels"], "output=/proc/labels: cannot be written"),
         (["data=folder", "data.root={photos}", "window=lung"], "window=: is of images=; a data source has its own"),
         (["images={photos}", "port=70000"], "port=70000: expected a whole number from 0 to 65535"),

@@ -76,6 +76,7 @@ class Labeling:
             "steps": now.steps,
             "loss": list(now.loss),
             "iou": list(now.iou),
+            "gain": now.gain,
             "message": now.message,
             "tuned": self.models.number,
         }

@@ -25,6 +25,7 @@ from sam_train.runs.fit import default_callbacks, fit
 from sam_train.runs.run import Run
 from sam_train.runs.settings import Cache, Evaluation, ModelChoice, Settings
 from sam_train.runs.watching import Watch
+from sam_train.tuning.optimization import Optimization
 from sam_train.tuning.surgery import Tuning
 
 FEWEST = 2
@@ -91,10 +92,11 @@ class Recipe:
             data=source,
             model=self.model,
             tuning=Tuning("frozen"),
-            prompts=PromptSimulator(box=1, point=1, corrections=1),
+            prompts=PromptSimulator(box=1, center=3, corrections=6, correct_at="center"),
+            optim=Optimization(lr=3e-4),
             loader=Loading(max_objects=_OBJECTS, max_val_images=_VALIDATED, augmentation=Augmentation(), num_workers=0),
             trainer=trainer,
-            evaluation=Evaluation(split="val"),
+            evaluation=Evaluation(split="val", protocols=("box", "clicks")),
             cache=Cache(str(embeddings), views=_VIEWS),
         )
 
@@ -118,6 +120,15 @@ class Progress:
     loss: list[tuple[int, float]] = field(default_factory=list)
     iou: list[tuple[int, float]] = field(default_factory=list)
     message: str = ""
+
+    @property
+    def gain(self) -> tuple[float, float] | None:
+        """Mean IoU, from a box and after five clicks, on the accepted images that do not train: before and at its best.
+
+        None before the first comparison.
+        """
+        (_, before), *after = self.iou or [(0, 0.0)]
+        return (before, max(value for _, value in after)) if after else None
 
     def tell(self, what: str, step: int, value: float) -> None:
         """Take a value of a curve; one that is no number, as the IoU of no objects, is not shown."""

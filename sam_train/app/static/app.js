@@ -154,15 +154,7 @@ function blank(name) {
   return { id: nextId++, category: name, steps: [], strokes: [], known: null, use: preferred() };
 }
 
-/** Before and best IoU on accepted images that did not train; nothing before the first comparison. */
-function gainOf({ iou }) {
-  return iou.length > 1 ? { before: iou[0][1], best: Math.max(...iou.slice(1).map(([, value]) => value)) } : null;
-}
-
-function isNoBetter(tuning) {
-  const gain = gainOf(tuning);
-  return gain !== null && gain.best <= gain.before;
-}
+const isNoBetter = ({ gain }) => gain !== null && gain[1] <= gain[0];
 
 const preferred = () => (state.hasTuned && !isNoBetter(state.tuning) ? "tuned" : "untuned");
 
@@ -579,8 +571,8 @@ function showTuning() {
 function tuningText(step) {
   const { tuning, accepted, fewest } = state;
   if (tuning.state === "failed") return `Tuning failed: ${tuning.message}`;
-  const found = gainOf(tuning);
-  const gain = found ? ` IoU on accepted images that did not train: ${found.before.toFixed(3)} → ${found.best.toFixed(3)}.` : "";
+  const values = tuning.gain?.map((value) => value.toFixed(3)).join(" → ");
+  const gain = values ? ` IoU on accepted images that did not train: ${values}.` : "";
   const advice = isNoBetter(tuning)
     ? " That is no better, so that the untuned mask is used unless you choose (T): accept more images and tune again." : "";
   if (tuning.state === "running") return `${step ? `Step ${step} of ${tuning.steps}` : "Reading images"}, ${tuning.images} images.${gain}`;

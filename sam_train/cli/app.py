@@ -69,7 +69,7 @@ def _folders(config: DictConfig) -> tuple[Path, Path]:
                 f"output={folder}: one of this and {root} lies in the other, where labels would be taken for images; "
                 "name another folder"
             )
-    return roots[0] if len(roots) == 1 else Path(str(data._target_)), folder
+    return roots[0] if len(roots) == 1 else Path(str(config.data._target_)), folder
 
 
 def _roots(data: DictConfig) -> list[str]:

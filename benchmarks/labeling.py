@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +26,11 @@ from benchmarks.real_sets import SETS, overrides, show
 from sam_train.app.objects import objects_of
 from sam_train.app.pictures import Picture, pictures_of_images
 from sam_train.app.saving import SavedLabels
-from sam_train.app.tuning import Recipe, Tuner, source_of
+from sam_train.app.tuning import Recipe, Tuned, Tuner, source_of
 from sam_train.cli.build import data_source
 from sam_train.cli.overrides import CONFIGS
 from sam_train.data.sources.base import ImageSet
 from sam_train.data.sources.folder import FolderSource
-from sam_train.files import write_json
 from sam_train.runs.evaluate import evaluate
 from sam_train.runs.settings import Evaluation
 
@@ -73,15 +74,16 @@ def measure(name: str, options: argparse.Namespace) -> None:
     for number in options.labeled:
         folder = out / f"tuned{number}"
         if not (folder / "report" / "report.json").is_file():
-            save(pool[:number], out / "labels")
-            recipe = Recipe(steps=options.steps, device="cpu")
-            tuner = Tuner(folder, recipe, lambda: source_of(out / "labels"), take=lambda run, number: None)
+            shutil.rmtree(folder, ignore_errors=True)
+            save(pool[:number], folder / "labels")
+            done: list[Tuned] = []
+            tuner = Tuner(
+                folder, Recipe(steps=options.steps, device="cpu"), partial(source_of, folder / "labels"), done.append
+            )
             tuner.start(number)
             tuner.wait()
-            found = tuner.current()
-            assert found is not None, tuner.progress.message
-            write_json(folder / "gain.json", {"gain": tuner.progress.gain})
-            evaluate(found[0], held_out, evaluation, folder / "report", {"num_workers": 0})
+            assert done, tuner.progress.message
+            evaluate(done[0].run, held_out, evaluation, folder / "report", {"num_workers": 0})
 
 
 def row(folder: Path, labeled: Sequence[int]) -> list[str]:
@@ -95,7 +97,7 @@ def cell(folder: Path) -> tuple[dict[str, Any], str]:
     """Return a report, empty if there is none yet, and what the table says of it."""
     if not (folder / "report" / "report.json").is_file():
         return {}, "-"
-    report, page = (json.loads((folder / name).read_text()) for name in ("report/report.json", "gain.json"))
+    report, page = (json.loads((folder / name).read_text()) for name in ("report/report.json", "current.json"))
     gain = page["gain"]
     if gain is not None and gain[1] <= gain[0]:
         return report, "as before"

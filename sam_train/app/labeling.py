@@ -77,6 +77,7 @@ class Labeling:
             "loss": list(now.loss),
             "iou": list(now.iou),
             "gain": now.gain,
+            "isNoBetter": self.models.is_no_better,
             "message": now.message,
             "tuned": self.models.number,
         }

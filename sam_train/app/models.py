@@ -89,6 +89,7 @@ class Models:
         self._images: OrderedDict[tuple[str, int], EncodedImages] = OrderedDict()
         self._answers: OrderedDict[Hashable, _Found] = OrderedDict()
         self._untuned = self._seat("untuned", 0, untuned)
+        self._gain: tuple[float, float] | None = None
         self._tuned = None if tuned is None else self._seat("tuned", 0, tuned)
 
     @property
@@ -102,20 +103,26 @@ class Models:
         return self._tuned is not None
 
     @property
+    def is_no_better(self) -> bool:
+        """Whether tuning here came to a model that is no better on images that did not train."""
+        return self._gain is not None and self._gain[1] <= self._gain[0]
+
+    @property
     def device(self) -> torch.device:
         """Where the models are."""
         return self._untuned.predictor.device
 
-    def take(self, tuned: ImageModel, number: int) -> None:
+    def take(self, tuned: ImageModel, number: int, gain: tuple[float, float] | None = None) -> None:
         """Have a newly tuned model answer from now on.
 
         Args:
             tuned: The model.
             number: That it is known by, above 0.
+            gain: Its IoU on images that did not train: before, and now; None if that is not known.
         """
         seat = self._seat("tuned", number, tuned.to(self.device).eval())
         with self._lock:
-            self._tuned = seat
+            self._tuned, self._gain = seat, gain
 
     def prepare(self, index: int, read: Callable[[], ImageLike]) -> None:
         """Encode an image before anything is asked of it.

@@ -10,7 +10,7 @@ from sam_train.app.labeling import Labeling
 from sam_train.app.models import Models
 from sam_train.app.pictures import Picture
 from sam_train.app.saving import SavedLabels
-from sam_train.app.tuning import Recipe, Tuner, source_of
+from sam_train.app.tuning import Recipe, Tuned, Tuner, source_of
 from sam_train.checkpoints import save_checkpoint
 from sam_train.checkpoints.reading import SHIPPED, read_checkpoint
 from sam_train.checkpoints.report import find_preset
@@ -91,24 +91,24 @@ def open_labeling(
     def source() -> DataSource:
         return source_of(saved.folder, shown)
 
-    def take(run: Run, number: int) -> None:
-        models.take(run.tuned(), number)
+    def take(tuned: Tuned) -> None:
+        models.take(tuned.run.tuned(), tuned.number, tuned.gain)
 
     tuner = Tuner(folder, Recipe(choice, steps, opened.device), source, take)
     told = [*notes, *_take_earlier(tuner, choice, take)]
     return Labeling(pictures, models, saved, tuner, categories, told)
 
 
-def _take_earlier(tuner: Tuner, choice: ModelChoice, take: Callable[[Run, int], None]) -> list[str]:
+def _take_earlier(tuner: Tuner, choice: ModelChoice, take: Callable[[Tuned], None]) -> list[str]:
     """Go on with the model that an earlier server has tuned, if it started from the same; return what to note."""
     try:
         found = tuner.current()
         if found is None:
             return []
-        run, number = found
+        run = found.run
         if replace(run.model, image_size=None) != replace(choice, image_size=None):
             return [f"{run.folder}: tuned from {run.model.preset}, which is not what is open now; not used"]
-        take(run, number)
+        take(found)
     except InputError as error:
         return [f"the model tuned earlier is not used: {error}"]
     return []

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from sam_train.data.loading.augmentation import Augmentation
 from sam_train.data.loading.datamodule import Loading
@@ -57,6 +57,8 @@ def source_of(folder: Path, tones: Tones = PLAIN) -> FolderSource:
     )
 
 
+Gain = tuple[float, float]
+"""Mean IoU on the accepted images that do not train, of a box, one click and five clicks: before, and at its best."""
 State = Literal["idle", "running", "done", "failed"]
 
 
@@ -96,7 +98,7 @@ class Recipe:
             optim=Optimization(lr=3e-4),
             loader=Loading(max_objects=_OBJECTS, max_val_images=_VALIDATED, augmentation=Augmentation(), num_workers=0),
             trainer=trainer,
-            evaluation=Evaluation(split="val", protocols=("box", "clicks")),
+            evaluation=Evaluation(split="val"),
             cache=Cache(str(embeddings), views=_VIEWS),
         )
 
@@ -122,11 +124,8 @@ class Progress:
     message: str = ""
 
     @property
-    def gain(self) -> tuple[float, float] | None:
-        """Mean IoU, from a box and after five clicks, on the accepted images that do not train: before and at its best.
-
-        None before the first comparison.
-        """
+    def gain(self) -> Gain | None:
+        """What this run gains; None before the first comparison."""
         (_, before), *after = self.iou or [(0, 0.0)]
         return (before, max(value for _, value in after)) if after else None
 
@@ -137,6 +136,20 @@ class Progress:
         (self.loss if what == "loss" else self.iou).append((step, value))
 
 
+class Tuned(NamedTuple):
+    """What tuning came to.
+
+    Attributes:
+        run: The run.
+        number: That it is known by.
+        gain: On images that did not train; None where there were none to compare on.
+    """
+
+    run: Run
+    number: int
+    gain: Gain | None
+
+
 class Tuner:
     """Tunes in the background, one run after the other.
 
@@ -144,11 +157,11 @@ class Tuner:
         folder: For the runs, each in a folder of its number.
         recipe: How.
         source: Returns what was accepted.
-        take: Is given the run and its number when it is done.
+        take: Is given what it came to when it is done.
     """
 
     def __init__(
-        self, folder: Path, recipe: Recipe, source: Callable[[], DataSource], take: Callable[[Run, int], None]
+        self, folder: Path, recipe: Recipe, source: Callable[[], DataSource], take: Callable[[Tuned], None]
     ) -> None:
         self.folder = folder
         self.recipe = recipe
@@ -187,13 +200,14 @@ class Tuner:
         if self._thread is not None:
             self._thread.join()
 
-    def current(self) -> tuple[Run, int] | None:
-        """Return the last finished run of an earlier server and its number; None if there is none."""
+    def current(self) -> Tuned | None:
+        """Return what the last finished tuning came to, also of an earlier server; None if there is none."""
         mark = self.folder / _CURRENT
         if not mark.is_file():
             return None
-        number = json.loads(mark.read_text(encoding="utf-8"))["number"]
-        return Run.load(self.folder / str(number)), number
+        found = json.loads(mark.read_text(encoding="utf-8"))
+        number, gain = found["number"], found.get("gain")
+        return Tuned(Run.load(self.folder / str(number)), number, gain and tuple(gain))
 
     def _run(self) -> None:
         progress = self.progress
@@ -204,8 +218,8 @@ class Tuner:
             watch = Watch(progress.tell, self._stop.is_set)
             warnings.filterwarnings("ignore", ".*no images for the test")  # what is tuned here is judged on the page
             run = fit(settings, folder, [*default_callbacks(folder, shows_progress=False), watch])
-            self._take(run, number)
-            write_json(self.folder / _CURRENT, {"number": number})
+            self._take(Tuned(run, number, progress.gain))
+            write_json(self.folder / _CURRENT, {"number": number, "gain": progress.gain})
         except Exception as error:  # whatever it is, the person at the page is told
             progress.message = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
             progress.state = "failed"

@@ -93,8 +93,10 @@ def test_a_click_is_answered_while_another_image_is_encoded(client, labeling):
     with ThreadPoolExecutor(1) as other:
         preparing = other.submit(labeling.models.prepare, 1, read)
         assert begun.wait(60)
-        found = masks(clicked(client, click(20, 24)))
-        answered.set()
+        try:
+            found = masks(clicked(client, click(20, 24)))
+        finally:
+            answered.set()
         preparing.result()
     assert found.any()
 

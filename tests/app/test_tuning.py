@@ -1,5 +1,7 @@
 """The button: what was accepted so far makes the model that answers from then on."""
 
+import json
+
 import pytest
 import torch
 
@@ -7,6 +9,7 @@ from sam_train.app.models import Step
 from sam_train.app.objects import LabeledObject, lengths_of
 from sam_train.app.opening import Opened
 from sam_train.app.pictures import tones_of_source
+from sam_train.app.tuning import Progress, Recipe, source_of
 from sam_train.data.sources.folder import FolderSource
 from sam_train.errors import InputError
 from sam_train.models import build_model
@@ -109,6 +112,27 @@ def test_a_run_is_opened_with_its_untuned_model_beside_it_and_tuned_further_on_m
     assert further[0] == opened[0]
     assert further[1]["number"] == 1
     assert further[1]["iou"] != opened[1]["iou"]
+
+
+def test_a_model_that_was_no_better_is_known_as_such_until_another_answers(open_page):
+    opened = open_page()
+    accept_all(opened)
+    tuned(opened)
+    mark = opened.tuner.folder / "current.json"
+    assert json.loads(mark.read_text()) == {"number": 1, "gain": list(opened.tuner.progress.gain)}
+    mark.write_text('{"number": 1, "gain": [0.75, 0.5]}')
+    again = open_page()
+    assert again.models.number == 1
+    assert again.tuning()["isNoBetter"]
+    again.tuner.progress = Progress("running", iou=[(0, 0.25), (1, 0.5)])  # of the next, which does not answer yet
+    assert again.tuning()["isNoBetter"]
+    again.models.take(again.models._tuned.predictor.model, 2, gain=(0.25, 0.5))
+    assert not again.tuning()["isNoBetter"]
+
+
+def test_the_best_step_is_that_of_boxes_and_of_few_and_many_clicks(tmp_path):
+    settings = Recipe().settings(source_of(tmp_path), tmp_path)
+    assert [*settings.prompts.validated_by()] == ["box", "point", "clicks"]
 
 
 def test_too_few_images_are_not_tuned_on(open_page):

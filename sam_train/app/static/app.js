@@ -154,9 +154,7 @@ function blank(name) {
   return { id: nextId++, category: name, steps: [], strokes: [], known: null, use: preferred() };
 }
 
-const isNoBetter = ({ gain }) => gain !== null && gain[1] <= gain[0];
-
-const preferred = () => (state.hasTuned && !isNoBetter(state.tuning) ? "tuned" : "untuned");
+const preferred = () => (state.hasTuned && !state.tuning.isNoBetter ? "tuned" : "untuned"); // of the one that answers
 
 const current = () => work.now.objects.find((one) => one.id === work.now.current) ?? null;
 
@@ -573,7 +571,7 @@ function tuningText(step) {
   if (tuning.state === "failed") return `Tuning failed: ${tuning.message}`;
   const values = tuning.gain?.map((value) => value.toFixed(3)).join(" → ");
   const gain = values ? ` IoU on accepted images that did not train: ${values}.` : "";
-  const advice = isNoBetter(tuning)
+  const advice = tuning.isNoBetter
     ? " That is no better, so that the untuned mask is used unless you choose (T): accept more images and tune again." : "";
   if (tuning.state === "running") return `${step ? `Step ${step} of ${tuning.steps}` : "Reading images"}, ${tuning.images} images.${gain}`;
   if (tuning.state === "done") return `Tuned on ${tuning.images} images.${gain}${advice}`;

@@ -43,6 +43,7 @@ def test_a_port_in_use_is_told_at_once(photos):
             "lies in the other, where labels would be taken for images",
         ),
         (["data=toy"], "output=: name a folder for the labels"),
+        (["data=mixture", "data.parts.a.kind=folder", "data.parts.a.root={photos}"], "output=: name a folder"),
         (["images={photos}", "output=/proc/labels"], "output=/proc/labels: cannot be written"),
         (["data=folder", "data.root={photos}", "window=lung"], "window=: is of images=; a data source has its own"),
         (["images={photos}", "port=70000"], "port=70000: expected a whole number from 0 to 65535"),
@@ -53,6 +54,11 @@ def test_a_mistake_is_told_at_once(photos, settings, expected):
     message = told("app", *(setting.format(photos=photos) for setting in settings))
     assert expected in message.replace("\n", " ")
     assert "imported" not in message
+
+
+def test_a_part_of_a_mixture_that_is_none_is_told(tmp_path):
+    message = told("app", "data=mixture", "data.parts.a=null", f"output={tmp_path}/labels")
+    assert "data.parts.a=None: expected a kind and settings, such as" in message
 
 
 def test_a_killed_server_loses_nothing_that_was_accepted_and_ctrl_c_ends_one(photos, tmp_path):

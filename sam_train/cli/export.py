@@ -23,7 +23,6 @@ def export(config: DictConfig) -> None:
     from rich.console import Console
 
     from sam_train.checkpoints.tones_file import write_tones
-    from sam_train.errors import InputError
     from sam_train.export.card import card_file, model_card, read_report, write_card
     from sam_train.export.hub import push, require_repository, require_token
     from sam_train.export.targets import require_format, require_writable, write
@@ -50,7 +49,7 @@ def export(config: DictConfig) -> None:
         told = usage(tuned, preset, run.model.source() or preset, opened, format_, config.precision)
         return model_card(name, run.record, read_report(run.checkpoint), format_, told)
 
-    has_card = write_card(path, card(config.push or path.name))
+    has_card = write_card(path, card(path.name))
     console.print(f"{preset}  {path}\nopens in {_opened_by(tuned, preset, path)[format_]}", markup=False)
     for check in checks:
         console.print(str(check), markup=False)
@@ -63,10 +62,11 @@ def export(config: DictConfig) -> None:
     kept = "" if has_card else " was there already, and is not a model card of an export: left as it is"
     console.print(f"model card: {card_file(path)}{kept}", markup=False)
     if config.push is not None:
+        write_card(path, card(config.push))
         try:
             console.print(f"uploaded: {push(path, config.push)}", markup=False)
-        except InputError:
-            write_card(path, card(path.name))  # there is no such repository
+        except BaseException:  # Ctrl-C, too: nothing was uploaded
+            write_card(path, card(path.name))
             raise
     if rule is not None:
         console.print(f"how stored numbers became 8-bit images in training: {rule}", markup=False)
@@ -75,11 +75,12 @@ def export(config: DictConfig) -> None:
 def _opened_by(tuned: ImageModel, preset: str, path: Path) -> dict[str, str]:
     """Return what opens each format."""
     from sam_train.checkpoints.reading import SHIPPED
+    from sam_train.export.targets import FORMATS
     from sam_train.models.sam.sam import Sam
 
     kind = "SamModel" if isinstance(tuned, Sam) else "Sam2Model"
     is_own = preset in SHIPPED  # a size that nobody else has
-    return {
+    opened = {
         "huggingface": f'transformers.{kind}.from_pretrained("{path}")',
         "peft": f'peft.PeftModel.from_pretrained(base, "{path}"), base being the untuned {kind}',
         "onnx": "onnxruntime: encoder.onnx, then decoder.onnx",
@@ -88,6 +89,8 @@ def _opened_by(tuned: ImageModel, preset: str, path: Path) -> dict[str, str]:
         "aoti": 'torch._inductor.aoti_load_package(".../encoder.pt2"), then decoder.pt2, on processors such as this',
         "meta": f"{'' if is_own else 'the official code, or '}model.weights= of the next training",
     }
+    assert opened.keys() == {*FORMATS}
+    return opened
 
 
 if __name__ == "__main__":

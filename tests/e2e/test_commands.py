@@ -16,6 +16,8 @@ from hydra.core.hydra_config import HydraConfig
 from PIL import Image
 
 from sam_train.cli import compose
+from sam_train.errors import InputError
+from sam_train.export import hub
 from tests.e2e.commands import SMALL, assert_report, run, write_squares
 
 ROOT = Path(__file__).parents[2]
@@ -75,7 +77,12 @@ def test_what_stands_in_the_way_of_an_export_is_told(argument, message, trained,
 
 
 def test_the_card_of_an_export_that_was_not_uploaded_names_no_repository(trained, tmp_path, monkeypatch, capsys):
+    def refuse(path, repository):
+        assert f"# {repository}" in (tmp_path / "model.pt.README.md").read_text()
+        raise InputError(f"push={repository}: refused")
+
     monkeypatch.setenv("HF_TOKEN", "hf_of_nobody")
+    monkeypatch.setattr(hub, "push", refuse)
     given = [f"checkpoint={trained}/best.ckpt", "format=meta", f"path={tmp_path}/model.pt", "push=person/polyps"]
     with pytest.raises(SystemExit):
         run("export", monkeypatch, *given)

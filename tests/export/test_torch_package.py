@@ -7,6 +7,7 @@ import torch
 
 from sam_train.errors import InputError
 from sam_train.export.torch_package import export_torch
+from sam_train.export.transformersjs import transformers_layout
 from sam_train.structures import Prompts
 from tests.checkpoints.tiny import CONFIG, SAM2_CONFIG, build
 
@@ -41,6 +42,15 @@ def test_programs_of_torch_export_have_the_models_masks(config, tmp_path):
     encoder, decoder = (program.module() for program in programs)
     for sizes in ((1, 1, 1), (2, 3, 12)):
         assert_same_masks(model, encoder, decoder, *sizes)
+
+
+@pytest.mark.parametrize("config", [CONFIG, SAM2_CONFIG], ids=["SAM", "SAM 2"])
+@torch.no_grad()
+def test_compiled_programs_are_given_the_memory_layout_of_their_examples(config):
+    layout = transformers_layout(build(config))
+    seen = layout.encoder.module(*layout.encoder.examples)
+    for tensor in (*layout.encoder.examples, *layout.decoder.examples, *seen):
+        assert tensor.is_contiguous()
 
 
 @pytest.mark.slow

@@ -183,3 +183,16 @@ def test_objects_of_a_volume_are_followed_both_ways_from_their_largest_slices(mo
                     masks = session.masks(0)
                 found = frames[frame].found["", MASK]
                 assert torch.equal(found.masks[found.objects.index(value)], masks.masks[0])
+
+
+class Empty(Lens):
+    """A volume in which nothing is outlined."""
+
+    def read_frame(self, clip, frame, with_image=True):
+        return Sample(f"volume/{frame}", super().read_frame(clip, frame).image, *pack_masks([], SIZE), group="volume")
+
+
+def test_a_volume_without_objects_is_gone_through_once(model):
+    frames = [*follow_clip({"": model}, HeldOutClips(Empty())[0], {MASK: CLIP_PROTOCOLS[MASK]})]
+    assert [one.frame for one in frames] == [*range(6)]
+    assert not any(one.prompted for one in frames)

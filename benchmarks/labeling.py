@@ -26,7 +26,7 @@ from benchmarks.real_sets import SETS, overrides, show
 from sam_train.app.objects import objects_of
 from sam_train.app.pictures import Picture, pictures_of_images
 from sam_train.app.saving import SavedLabels
-from sam_train.app.tuning import Recipe, Tuned, Tuner, source_of
+from sam_train.app.tuning import Recipe, Tuner, source_of
 from sam_train.cli.build import data_source
 from sam_train.cli.overrides import CONFIGS
 from sam_train.data.sources.base import ImageSet
@@ -76,14 +76,18 @@ def measure(name: str, options: argparse.Namespace) -> None:
         if not (folder / "report" / "report.json").is_file():
             shutil.rmtree(folder, ignore_errors=True)
             save(pool[:number], folder / "labels")
-            done: list[Tuned] = []
-            tuner = Tuner(
-                folder, Recipe(steps=options.steps, device="cpu"), partial(source_of, folder / "labels"), done.append
-            )
+            tuner = tuner_in(folder, options.steps)
             tuner.start(number)
             tuner.wait()
-            assert done, tuner.progress.message
-            evaluate(done[0].run, held_out, evaluation, folder / "report", {"num_workers": 0})
+            tuned = tuner.current()  # of this start alone: the folder is new
+            assert tuned is not None, tuner.progress.message
+            evaluate(tuned.run, held_out, evaluation, folder / "report", {"num_workers": 0})
+
+
+def tuner_in(folder: Path, steps: int = 0) -> Tuner:
+    """Return what the page's button starts, on the labels in a folder."""
+    recipe = Recipe(steps=steps, device="cpu")
+    return Tuner(folder, recipe, partial(source_of, folder / "labels"), take=lambda tuned: None)
 
 
 def row(folder: Path, labeled: Sequence[int]) -> list[str]:
@@ -97,11 +101,9 @@ def cell(folder: Path) -> tuple[dict[str, Any], str]:
     """Return a report, empty if there is none yet, and what the table says of it."""
     if not (folder / "report" / "report.json").is_file():
         return {}, "-"
-    report, page = (json.loads((folder / name).read_text()) for name in ("report/report.json", "current.json"))
-    gain = page["gain"]
-    if gain is not None and gain[1] <= gain[0]:
-        return report, "as before"
-    return report, told(report["clicks"]["tuned"])
+    report, tuned = json.loads((folder / "report" / "report.json").read_text()), tuner_in(folder).current()
+    assert tuned is not None
+    return report, "as before" if tuned.is_no_better else told(report["clicks"]["tuned"])
 
 
 def told(scores: Mapping[str, Any]) -> str:

@@ -84,12 +84,12 @@ class Models:
 
     def __init__(self, untuned: ImageModel, tuned: ImageModel | None = None, tones: Tones = PLAIN) -> None:
         self.tones = tones
-        self._lock = threading.RLock()  # of what is kept
+        self._lock = threading.Lock()  # of what is kept
         self._encoding = threading.Lock()
         self._images: OrderedDict[tuple[str, int], EncodedImages] = OrderedDict()
         self._answers: OrderedDict[Hashable, _Found] = OrderedDict()
         self._untuned = self._seat("untuned", 0, untuned)
-        self._gain: tuple[float, float] | None = None
+        self._is_no_better = False
         self._tuned = None if tuned is None else self._seat("tuned", 0, tuned)
 
     @property
@@ -105,24 +105,24 @@ class Models:
     @property
     def is_no_better(self) -> bool:
         """Whether tuning here came to a model that is no better on images that did not train."""
-        return self._gain is not None and self._gain[1] <= self._gain[0]
+        return self._is_no_better
 
     @property
     def device(self) -> torch.device:
         """Where the models are."""
         return self._untuned.predictor.device
 
-    def take(self, tuned: ImageModel, number: int, gain: tuple[float, float] | None = None) -> None:
+    def take(self, tuned: ImageModel, number: int, is_no_better: bool = False) -> None:
         """Have a newly tuned model answer from now on.
 
         Args:
             tuned: The model.
             number: That it is known by, above 0.
-            gain: Its IoU on images that did not train: before, and now; None if that is not known.
+            is_no_better: Whether the untuned one was as good on images that did not train.
         """
         seat = self._seat("tuned", number, tuned.to(self.device).eval())
         with self._lock:
-            self._tuned, self._gain = seat, gain
+            self._tuned, self._is_no_better = seat, is_no_better
 
     def prepare(self, index: int, read: Callable[[], ImageLike]) -> None:
         """Encode an image before anything is asked of it.

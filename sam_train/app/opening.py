@@ -92,7 +92,7 @@ def open_labeling(
         return source_of(saved.folder, shown)
 
     def take(tuned: Tuned) -> None:
-        models.take(tuned.run.tuned(), tuned.number, tuned.gain)
+        models.take(tuned.run.tuned(), tuned.number, tuned.is_no_better)
 
     tuner = Tuner(folder, Recipe(choice, steps, opened.device), source, take)
     told = [*notes, *_take_earlier(tuner, choice, take)]

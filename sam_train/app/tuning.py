@@ -149,6 +149,11 @@ class Tuned(NamedTuple):
     number: int
     gain: Gain | None
 
+    @property
+    def is_no_better(self) -> bool:
+        """Whether the untuned model was as good on images that did not train."""
+        return self.gain is not None and self.gain[1] <= self.gain[0]
+
 
 class Tuner:
     """Tunes in the background, one run after the other.

@@ -88,7 +88,7 @@ def _pictures(config: DictConfig) -> tuple[list[Picture], list[str], Tones]:
 
     if config.get("data") is None:
         tones = image_tones(config.checkpoint, plain(config)["window"])
-        return *pictures_in_folder(Path(config.images).expanduser().absolute(), tones), tones
+        return *pictures_in_folder(Path(str(config.images)).expanduser().absolute(), tones), tones
     import_own_sources()
     source = as_in_training(data_source(config.data), config.checkpoint)
     return pictures_of_source(source), [], tones_of_source(source)

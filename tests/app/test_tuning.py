@@ -126,7 +126,7 @@ def test_a_model_that_was_no_better_is_known_as_such_until_another_answers(open_
     assert again.tuning()["isNoBetter"]
     again.tuner.progress = Progress("running", iou=[(0, 0.25), (1, 0.5)])  # of the next, which does not answer yet
     assert again.tuning()["isNoBetter"]
-    again.models.take(again.models._tuned.predictor.model, 2, gain=(0.25, 0.5))
+    again.models.take(again.models._tuned.predictor.model, 2)
     assert not again.tuning()["isNoBetter"]
 
 

@@ -27,5 +27,5 @@ def test_an_address_of_another_machine_is_refused():
 
 
 def test_a_request_before_the_server_is_ready_waits():
-    with take_port("127.0.0.1", 0) as taken, socket.create_connection(taken.getsockname(), timeout=5):
-        pass
+    with take_port("127.0.0.1", 0) as taken, socket.create_connection(taken.getsockname(), timeout=5) as waiting:
+        assert waiting.getpeername() == taken.getsockname()

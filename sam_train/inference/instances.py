@@ -14,8 +14,6 @@ from sam_train.inference.found_masks import FoundMasks
 from sam_train.inference.run_lengths import RunLengths
 from sam_train.metrics.rle import overlaps
 
-_COMPARED_AT_ONCE = 256  # masks: large images have tens of thousands, and each with each would fill the memory
-
 
 @dataclass(frozen=True)
 class Instances:
@@ -77,17 +75,13 @@ class Instances:
 
         What they are called does not count: an object has one name.
         """
-        order, rles = self.scores.argsort(descending=True, stable=True).tolist(), [*self.masks.rles()]
-        kept: list[int] = []
-        for start in range(0, len(order), _COMPARED_AT_ONCE):
-            some = order[start : start + _COMPARED_AT_ONCE]
-            of_some = [rles[index] for index in some]
-            before = overlaps(of_some, [rles[index] for index in kept]).max(axis=1, initial=0)
-            among, new = overlaps(of_some, of_some), list[int]()
-            for row in range(len(some)):
-                if max(before[row], among[row, new].max(initial=0)) <= threshold:
-                    new.append(row)
-            kept += [some[row] for row in new]
+        order, rles, kept = self.scores.argsort(descending=True, stable=True).tolist(), self.masks.rles(), list[int]()
+        reached = _Reached(self.boxes.numpy())
+        for index in order:
+            near = reached.by(index)
+            if overlaps([rles[index]], [rles[other] for other in near]).max(initial=0) <= threshold:
+                kept.append(index)
+                reached.add(index)
         return self.select(torch.tensor(kept, dtype=torch.long))
 
     def label_image(self) -> Int[np.ndarray, "h w"]:
@@ -102,3 +96,33 @@ class Instances:
             for first, last in self.masks.select(np.array([index])).intervals().tolist():
                 labels[first:last] = index + 1
         return labels.reshape(width, height).T
+
+
+class _Reached:
+    """Which of the boxes added so far a box has pixels in common with, without a look at each of all of them.
+
+    Large images have tens of thousands of objects.
+
+    Args:
+        boxes: x0, y0, x1, y1 of first and last pixels.
+    """
+
+    def __init__(self, boxes: Int[np.ndarray, "n 4"]) -> None:
+        self.boxes = boxes
+        self.order = np.argsort(boxes[:, 0], kind="stable")
+        self.begins = boxes[self.order, 0]
+        self.widest = (boxes[:, 2] - boxes[:, 0]).max(initial=0)
+        self.is_added = np.zeros(len(boxes), bool)
+
+    def add(self, index: int) -> None:
+        """Add a box."""
+        self.is_added[index] = True
+
+    def by(self, index: int) -> list[int]:
+        """Return the indices of the added boxes that a box reaches."""
+        x0, y0, x1, y1 = self.boxes[index]
+        first, last = np.searchsorted(self.begins, [x0 - self.widest, x1 + 1])
+        near = self.order[first:last]
+        near = near[self.is_added[near]]
+        u1, v0, v1 = self.boxes[near, 2], self.boxes[near, 1], self.boxes[near, 3]
+        return near[(u1 >= x0) & (v0 <= y1) & (v1 >= y0)].tolist()

@@ -63,8 +63,8 @@ def write_geojson(path: Path, instances: Instances, place: Georeference | None) 
     """Write polygons along the edges of pixels, in pixels x, y or, where the source has a place, on the earth."""
     features = []
     for index in range(len(instances)):
-        x0, y0, x1, y1 = instances.boxes[index].tolist()
-        mask = instances.masks.select(np.array([index])).masks()[0, y0 : y1 + 1, x0 : x1 + 1].numpy()
+        x0, y0, *_ = box = instances.boxes[index].tolist()
+        mask = instances.masks.in_box(index, box)
         found = [[_placed(ring, place) for ring in rings] for rings in polygons(mask, (y0, x0))]
         kind, coordinates = ("Polygon", found[0]) if len(found) == 1 else ("MultiPolygon", found)
         properties = {

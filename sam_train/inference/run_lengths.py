@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -65,13 +66,13 @@ class RunLengths:
 
     def select(self, masks: Int[np.ndarray, "k"]) -> RunLengths:
         """Return some of the masks, in this order."""
-        starts, counts = self._starts()[masks], self.counts[masks]
+        starts, counts = self._starts[masks], self.counts[masks]
         within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
         return RunLengths(self.changes[np.repeat(starts, counts) + within], counts, self.size)
 
     def areas(self) -> Int[np.ndarray, "n"]:
         """Return the number of pixels of each mask."""
-        within = np.arange(len(self.changes)) - np.repeat(self._starts(), self.counts)
+        within = np.arange(len(self.changes)) - np.repeat(self._starts, self.counts)
         signed = np.where(within % 2, self.changes, -self.changes)
         index = np.repeat(np.arange(len(self)), self.counts)
         summed = np.zeros(len(self), np.int64)
@@ -85,6 +86,23 @@ class RunLengths:
         toggles[np.repeat(np.arange(len(self)), self.counts), self.changes] = True
         columns = np.logical_xor.accumulate(toggles, axis=1).reshape(-1, width, height)
         return torch.from_numpy(columns).transpose(1, 2)
+
+    def in_box(self, index: int, box: Sequence[int]) -> Bool[np.ndarray, "a b"]:
+        """Return what a box holds of one mask, dense; the rest of the image is never made.
+
+        Args:
+            index: Of the mask.
+            box: x0, y0, x1, y1 of the first and last pixels, around the whole mask.
+        """
+        x0, y0, x1, y1 = box
+        height, width = y1 - y0 + 1, x1 - x0 + 1
+        runs = self.select(np.array([index])).intervals()
+        columns, rows = np.divmod(np.stack([runs[:, 0], runs[:, 1] - 1]), self.size[0])  # first and last pixel of each
+        first, last = (columns - x0) * height + rows - y0
+        toggles = np.zeros(width * height + 1, np.int8)
+        toggles[first] += 1
+        toggles[last + 1] -= 1  # where the next run begins right there, nothing is left
+        return toggles[:-1].cumsum(dtype=np.int8).astype(bool).reshape(width, height).T
 
     def lengths(self) -> Iterator[list[int]]:
         """Yield the run lengths of each mask, beginning with the background's, as COCO has them uncompressed."""
@@ -104,6 +122,7 @@ class RunLengths:
         """Return each mask as COCO's compressed run lengths."""
         return [compress(lengths, self.size) for lengths in self.lengths()]
 
+    @cached_property
     def _starts(self) -> Int[np.ndarray, "n"]:
         return np.cumsum(self.counts) - self.counts
 

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from itertools import combinations
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from sam_train.inference.instances import Instances
 from sam_train.inference.mask_filters import is_cut_off
 from sam_train.inference.point_grids import Crop
 from sam_train.inference.run_lengths import RunLengths
-
-_MASKS_AT_ONCE = 32
 
 
 def tiles(size: tuple[int, int], side: int, overlap: int) -> list[Crop]:
@@ -51,13 +48,11 @@ def stitch(found: Sequence[tuple[Crop, Instances]], size: tuple[int, int], thres
     """
     starts = np.cumsum([0, *(len(masks) for _, masks in found)])
     group = list(range(int(starts[-1])))
-    for (one, (crop, masks)), (other, (crop2, masks2)) in combinations(enumerate(found), 2):
-        zone = _shared(crop, crop2)
-        if zone is not None and len(masks) and len(masks2):
-            same = _ious(_in_zone(masks, crop, zone), _in_zone(masks2, crop2, zone)) > threshold
-            for i, j in same.nonzero().tolist():
-                if masks.categories[i] == masks2.categories[j]:
-                    _join(group, int(starts[one]) + i, int(starts[other]) + j)
+    for one, other, zone in _shared([crop for crop, _ in found]):
+        (_, masks), (_, masks2) = found[one], found[other]
+        for i, j in _alike(found[one], found[other], zone, threshold):
+            if masks.categories[i] == masks2.categories[j]:
+                _join(group, int(starts[one]) + i, int(starts[other]) + j)
     filled = [(crop, masks) for crop, masks in found if len(masks)]
     if not filled:
         return Instances.cat([], size)
@@ -72,13 +67,13 @@ def _one_each(masks: Instances, cut: list[bool], group: list[int]) -> Instances:
     members: dict[int, list[int]] = {}
     for index, of in enumerate(group):
         members.setdefault(of, []).append(index)
-    parts = []
+    whole, unions = list[int](), list[Instances]()
     for of_object in members.values():
         if uncut := [index for index in of_object if not cut[index]]:
-            parts.append(masks.select(torch.tensor([max(uncut, key=lambda index: float(masks.scores[index]))])))
+            whole.append(max(uncut, key=lambda index: float(masks.scores[index])))
         elif len(of_object) > 1:
-            parts.append(_union(masks.select(torch.tensor(of_object))))
-    joined = Instances.cat(parts, masks.size)
+            unions.append(_union(masks.select(torch.tensor(of_object))))
+    joined = Instances.cat([masks.select(torch.tensor(whole, dtype=torch.long)), *unions], masks.size)
     return joined.select(joined.scores.argsort(descending=True, stable=True))
 
 
@@ -101,35 +96,52 @@ def _union(pieces: Instances) -> Instances:
 def _in_image(crop: Crop, found: Instances, size: tuple[int, int]) -> Instances:
     """Return the masks of a tile in the frame of the image."""
     x0, y0, *_ = crop.box
-    runs = [
-        RunLengths.of(found.masks.select(some).masks(), size, (y0, x0))
-        for some in np.array_split(np.arange(len(found)), math.ceil(len(found) / _MASKS_AT_ONCE))
-    ]
+    runs = []
+    for index, (left, top, right, bottom) in enumerate(found.boxes.tolist()):
+        mask = torch.from_numpy(found.masks.in_box(index, (left, top, right, bottom)))
+        runs.append(RunLengths.of(mask[None], size, (y0 + top, x0 + left)))
     offset = torch.tensor([x0, y0, x0, y0])
     return Instances(RunLengths.cat(runs), found.boxes + offset, found.scores, found.categories)
 
 
-def _shared(one: Crop, other: Crop) -> tuple[int, int, int, int] | None:
-    (x0, y0, x1, y1), (u0, v0, u1, v1) = one.box, other.box
-    left, top, right, bottom = max(x0, u0), max(y0, v0), min(x1, u1), min(y1, v1)
-    return (left, top, right, bottom) if left < right and top < bottom else None
+def _shared(crops: Sequence[Crop]) -> Iterator[tuple[int, int, tuple[int, int, int, int]]]:
+    """Yield which two tiles overlap, and where."""
+    boxes = np.array([crop.box for crop in crops])
+    for one, box in enumerate(boxes):
+        low, high = np.maximum(boxes[:, :2], box[:2]), np.minimum(boxes[:, 2:], box[2:])
+        for other in np.flatnonzero((low < high).all(axis=1)).tolist():
+            if other > one:
+                left, top, right, bottom = *low[other].tolist(), *high[other].tolist()
+                yield one, other, (left, top, right, bottom)
 
 
-def _in_zone(found: Instances, crop: Crop, zone: tuple[int, int, int, int]) -> Bool[Tensor, "n h w"]:
+def _alike(
+    one: tuple[Crop, Instances], other: tuple[Crop, Instances], zone: tuple[int, int, int, int], threshold: float
+) -> list[tuple[int, int]]:
+    """Return which masks of two tiles have an IoU above the threshold in the zone that the tiles share."""
+    (objects, masks), (objects2, masks2) = _in_zone(*one, zone), _in_zone(*other, zone)
+    shared = masks @ masks2.T
+    union = masks.sum(dim=1)[:, None] + masks2.sum(dim=1) - shared
+    rows, columns = torch.where(union > 0, shared / union > threshold, False).nonzero(as_tuple=True)
+    return [*zip(objects[rows].tolist(), objects2[columns].tolist(), strict=True)]
+
+
+def _in_zone(
+    crop: Crop, found: Instances, zone: tuple[int, int, int, int]
+) -> tuple[Int[Tensor, "k"], Float[Tensor, "k q"]]:
+    """Return which objects of a tile reach into a zone by their boxes, and their masks there."""
     x0, y0, *_ = crop.box
-    left, top, right, bottom = zone
-    parts = [
-        found.masks.select(some).masks()[:, top - y0 : bottom - y0, left - x0 : right - x0]
-        for some in np.array_split(np.arange(len(found)), math.ceil(len(found) / _MASKS_AT_ONCE))
-    ]
-    return torch.cat([part.contiguous() for part in parts])
-
-
-def _ious(one: Bool[Tensor, "n h w"], other: Bool[Tensor, "m h w"]) -> Float[Tensor, "n m"]:
-    a, b = (masks.flatten(1).float() for masks in (one, other))
-    shared = a @ b.T
-    union = a.sum(dim=1)[:, None] + b.sum(dim=1) - shared
-    return torch.where(union > 0, shared / union, 0.0)
+    left, top, right, bottom = zone[0] - x0, zone[1] - y0, zone[2] - x0, zone[3] - y0
+    u0, v0, u1, v1 = found.boxes.unbind(dim=1)
+    objects = ((u0 < right) & (u1 >= left) & (v0 < bottom) & (v1 >= top)).nonzero()[:, 0]
+    masks = torch.zeros(len(objects), bottom - top, right - left)
+    for mask, index in zip(masks, objects.tolist(), strict=True):
+        u, v, *_ = box = found.boxes[index].tolist()
+        part = found.masks.in_box(index, box)
+        part = part[max(top - v, 0) : bottom - v, max(left - u, 0) : right - u]
+        row, column = max(v - top, 0), max(u - left, 0)
+        mask[row : row + part.shape[0], column : column + part.shape[1]] = torch.from_numpy(part)
+    return objects, masks.flatten(1)
 
 
 def _root(group: list[int], index: int) -> int:

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import ndimage
 
 from sam_train.centers import CenterMaps
@@ -61,15 +63,20 @@ def test_of_two_masks_alike_the_better_one_stays_whatever_they_are_called():
     assert len(Instances.cat([], (5, 5)).distinct(0.5)) == 0
 
 
-def test_masks_alike_are_found_among_more_than_are_compared_at_once():
-    number = 1200
-    place = np.random.default_rng(0).permutation(number) // 2  # each twice
-    starts = place * 8
-    runs = RunLengths(np.stack([starts, starts + 5], axis=1).ravel(), np.full(number, 2), (80, 80))
-    found = Instances(runs, torch.zeros(number, 4, dtype=torch.long), torch.rand(number), (None,) * number)
-    kept = found.distinct(0.9)
-    best = [max(found.scores[place == one].tolist()) for one in range(number // 2)]
-    assert kept.scores.tolist() == sorted(best, reverse=True)
+@given(st.lists(st.tuples(*[st.integers(0, 11)] * 4, st.integers(1, 4)), max_size=12), st.floats(0, 1))
+def test_doubles_are_left_out_as_each_compared_with_each_says(rectangles, threshold):
+    """Wide ones among narrow ones, of which only those nearby are looked at."""
+    masks = torch.zeros(len(rectangles), 12, 12, dtype=torch.bool)
+    for mask, (x, y, x1, y1, _) in zip(masks, rectangles, strict=True):
+        mask[min(y, y1) : max(y, y1) + 1, min(x, x1) : max(x, x1) + 1] = True
+    scores = torch.tensor([score / 4 for *_, score in rectangles])
+    kept: list[int] = []
+    for index in scores.argsort(descending=True, stable=True).tolist():
+        ious = [int((masks[index] & masks[k]).sum()) / int((masks[index] | masks[k]).sum()) for k in kept]
+        if max(ious, default=0) <= threshold:
+            kept.append(index)
+    found = Instances(RunLengths.of(masks), mask_boxes(masks), scores, tuple(map(str, range(len(masks)))))
+    assert found.distinct(threshold).categories == tuple(map(str, kept))
 
 
 class NamedDiscs(DiscImages):

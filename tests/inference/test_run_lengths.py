@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from pycocotools import mask as mask_utils
 
+from sam_train.inference.mask_filters import mask_boxes
 from sam_train.inference.run_lengths import RunLengths
 
 masks_of_any_size = hnp.arrays(bool, st.tuples(st.integers(1, 4), st.integers(1, 7), st.integers(1, 7)))
@@ -38,6 +39,18 @@ def test_masks_are_selected_and_put_together(masks, chosen):
     runs = RunLengths.of(torch.from_numpy(masks))
     both = RunLengths.cat([runs.select(chosen), runs])
     assert torch.equal(both.masks(), torch.from_numpy(np.concatenate([masks[chosen], masks])))
+
+
+@given(masks_of_any_size, st.integers(0, 3), st.integers(0, 3), st.integers(0, 3), st.integers(0, 3))
+def test_a_box_around_a_mask_holds_all_of_it(masks, above, below, left, right):
+    """Also where runs go on from the bottom of a column to the top of the next."""
+    whole = torch.from_numpy(np.pad(masks, ((0, 0), (above, below), (left, right))))
+    runs = RunLengths.of(whole)
+    box = (left, above, left + masks.shape[2] - 1, above + masks.shape[1] - 1)
+    for index, (mask, tight) in enumerate(zip(whole, mask_boxes(whole).tolist(), strict=True)):
+        assert np.array_equal(runs.in_box(index, box), masks[index])
+        x0, y0, x1, y1 = tight
+        assert np.array_equal(runs.in_box(index, tight), mask[y0 : y1 + 1, x0 : x1 + 1].numpy())
 
 
 def test_no_masks_are_no_run_lengths():

@@ -14,11 +14,9 @@ from torch import Tensor
 from sam_train.centers import CenterMaps
 from sam_train.inference.images import EncodedImages, encode_pixels
 from sam_train.inference.instances import Instances
-from sam_train.inference.mask_filters import mask_boxes
-from sam_train.inference.mask_generator import PIXELS_AT_ONCE
+from sam_train.inference.point_grids import Crop
 from sam_train.inference.predictor import Predictor
-from sam_train.inference.regions import clean_logits
-from sam_train.inference.run_lengths import RunLengths
+from sam_train.inference.restoring import full_runs
 from sam_train.models.center_head import CenterHead
 from sam_train.structures import Prompts
 
@@ -110,17 +108,13 @@ class CenterFinder:
     def _drawn(self, image: EncodedImages, found: Proposals) -> Iterator[Instances]:
         """Yield what the decoder draws in each box, a few at a time."""
         (size,) = image.sizes
-        at_once = max(PIXELS_AT_ONCE // (size[0] * size[1]), 1)
+        whole = Crop((0, 0, size[1], size[0]), 0)
         for some in torch.arange(len(found.boxes), device=found.boxes.device).split(_OBJECTS_AT_ONCE):
-            if not len(some):
-                return
-            prompts, none = Prompts.from_boxes(found.boxes[some]), torch.zeros(len(some), dtype=torch.long)
-            drawn = self.predictor.decode(image, prompts, none, None)
-            scores = (found.scores[some] * drawn.iou[:, 0].float().clamp(0, 1)).cpu()
-            names = [self.categories[number] for number in found.category[some].tolist()]
-            for part in torch.arange(len(some)).split(at_once):
-                logits = clean_logits(drawn.logits[part].float(), self._cleaning)
-                full = self.predictor.model.preprocessing.restore_logits(logits, size)[:, 0]
-                masks = full > self._cleaning.threshold
-                runs, boxes = RunLengths.of(masks), mask_boxes(masks).cpu()
-                yield Instances(runs, boxes, scores[part], tuple(names[index] for index in part.tolist()))
+            if len(some):
+                prompts, none = Prompts.from_boxes(found.boxes[some]), torch.zeros(len(some), dtype=torch.long)
+                drawn = self.predictor.decode(image, prompts, none, None)
+                preprocessing = self.predictor.model.preprocessing
+                runs, boxes = full_runs(drawn.logits, preprocessing, whole, size, self._cleaning)
+                scores = (found.scores[some] * drawn.iou[:, 0].float().clamp(0, 1)).cpu()
+                names = tuple(self.categories[number] for number in found.category[some].tolist())
+                yield Instances(runs, boxes, scores, names)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,11 +15,10 @@ from sam_train.errors import InputError
 from sam_train.inference.center_finder import OVERLAP, CenterFinder
 from sam_train.inference.images import ImageLike, encode_pixels, read_pixels
 from sam_train.inference.instances import Instances
-from sam_train.inference.mask_filters import mask_boxes
 from sam_train.inference.mask_generator import Everything, MaskGenerator
 from sam_train.inference.point_grids import Crop
-from sam_train.inference.predictor import Prediction, Predictor
-from sam_train.inference.run_lengths import RunLengths
+from sam_train.inference.predictor import Predictor
+from sam_train.inference.restoring import full_runs
 from sam_train.inference.tiling import stitch, tiles
 from sam_train.limits import check_limits
 
@@ -79,7 +78,7 @@ class Finder:
 
     def everything(self, pixels: UInt8[Tensor, "3 h w"]) -> Instances:
         """Return all objects of an image, best first."""
-        return self._by_tiles(pixels, lambda part: Instances.of(self.generator.generate(part)))
+        return self._finished(self._by_tiles(pixels, lambda part: Instances.of(self.generator.generate(part))))
 
     def find(self, image: ImageLike) -> Instances:
         """Return the objects that the run's head has learned to find, with their names, best first.
@@ -90,15 +89,14 @@ class Finder:
         if self.center is None:
             raise InputError("no head that finds objects: train one with prompter=center, or look for everything")
         found = self._by_tiles(read_pixels(image), self.center.find)
-        return found.distinct(OVERLAP) if self.tiling.side is not None else found
+        return self._finished(found.distinct(OVERLAP) if self.tiling.side is not None else found)
 
     def _by_tiles(self, pixels: UInt8[Tensor, "3 h w"], find: Callable[[Tensor], Instances]) -> Instances:
         size = pixels.shape[1], pixels.shape[2]
         crops = self.tiling.of(size)
         if len(crops) == 1:
-            return find(pixels).best_first(self.min_score)
-        found = [(crop, find(_cut(pixels, crop))) for crop in crops]
-        return stitch(found, size, self.tiling.threshold).best_first(self.min_score)
+            return find(pixels)
+        return stitch([(crop, find(_cut(pixels, crop))) for crop in crops], size, self.tiling.threshold)
 
     def prompted(self, pixels: UInt8[Tensor, "3 h w"], given: Sequence[GivenObject]) -> Instances:
         """Return an object for each that was given, best first.
@@ -108,27 +106,34 @@ class Finder:
         """
         size = pixels.shape[1], pixels.shape[2]
         for one in given:  # told of the whole image, before any part of it is encoded
-            self.predictor.pack(_prompts(one), size)
+            self.predictor.pack(_prompts([one]), size)
         by_crop: dict[Crop, list[GivenObject]] = {}
         crops = self.tiling.of(size)
         for one in given:
             by_crop.setdefault(_crop_for(one, crops, size), []).append(one)
-        parts = [part for crop, objects in by_crop.items() for part in self._in_crop(pixels, crop, objects)]
-        return Instances.cat(parts, size).best_first(self.min_score)
+        parts = [self._in_crop(pixels, crop, objects) for crop, objects in by_crop.items()]
+        return self._finished(Instances.cat(parts, size))
 
     @torch.no_grad()
-    def _in_crop(self, pixels: UInt8[Tensor, "3 h w"], crop: Crop, objects: Sequence[GivenObject]) -> list[Instances]:
-        x0, y0, *_ = crop.box
-        image = encode_pixels(self.predictor.model, [_cut(pixels, crop)])
-        moved = [_moved(one, x0, y0) for one in objects]
-        parts = []
-        for kind in (True, False):  # boxes, then points: objects decoded together have prompts of one kind
-            of_kind = [one for one in moved if (one.box is not None) == kind]
-            for start in range(0, len(of_kind), _OBJECTS_AT_ONCE):
-                some = of_kind[start : start + _OBJECTS_AT_ONCE]
-                found = self.predictor.predict_batch([_prompts(*some)], images=image)[0]
-                parts.append(_instances(found, some, crop, (pixels.shape[1], pixels.shape[2])))
-        return parts
+    def _in_crop(self, pixels: UInt8[Tensor, "3 h w"], crop: Crop, given: Sequence[GivenObject]) -> Instances:
+        predictor, size = self.predictor, (pixels.shape[1], pixels.shape[2])
+        image = encode_pixels(predictor.model, [_cut(pixels, crop)])
+        groups = [*_of_one_kind([_moved(one, *crop.box[:2]) for one in given])]
+        found = [
+            predictor.decode(image, predictor.pack(_prompts(some), crop.size), torch.zeros(len(some)).long(), None)
+            for some in groups
+        ]
+        logits = torch.cat([some.logits for some in found])
+        runs, boxes = full_runs(logits, predictor.model.preprocessing, crop, size, predictor.cleaning)
+        ordered = [one for some in groups for one in some]
+        iou = torch.cat([some.iou for some in found])[:, 0].float().cpu().clamp(0, 1)
+        scores = iou * torch.tensor([one.score for one in ordered])
+        return Instances(runs, boxes, scores, tuple(one.category for one in ordered))
+
+    def _finished(self, found: Instances) -> Instances:
+        """Return what is good enough, best first."""
+        good = found.best_first(self.min_score)
+        return good.disjoint() if self.predictor.cleaning.non_overlapping else good
 
 
 def _cut(pixels: UInt8[Tensor, "3 h w"], crop: Crop) -> UInt8[Tensor, "3 a b"]:
@@ -136,15 +141,14 @@ def _cut(pixels: UInt8[Tensor, "3 h w"], crop: Crop) -> UInt8[Tensor, "3 a b"]:
     return pixels[:, y0:y1, x0:x1]
 
 
-def _instances(found: Prediction, given: Sequence[GivenObject], crop: Crop, size: tuple[int, int]) -> Instances:
-    x0, y0, *_ = crop.box
-    masks = found.masks[:, 0].cpu()
-    scores = found.iou[:, 0].float().cpu().clamp(0, 1) * torch.tensor([one.score for one in given])
-    boxes = mask_boxes(masks) + torch.tensor([x0, y0, x0, y0])
-    return Instances(RunLengths.of(masks, size, (y0, x0)), boxes, scores, tuple(one.category for one in given))
+def _of_one_kind(given: Sequence[GivenObject]) -> Iterator[Sequence[GivenObject]]:
+    """Yield a few objects at a time, as they can be decoded together: boxes, then points."""
+    for of_kind in ([one for one in given if one.box], [one for one in given if not one.box]):
+        for start in range(0, len(of_kind), _OBJECTS_AT_ONCE):
+            yield of_kind[start : start + _OBJECTS_AT_ONCE]
 
 
-def _prompts(*given: GivenObject) -> dict[str, Any]:
+def _prompts(given: Sequence[GivenObject]) -> dict[str, Any]:
     if given[0].box is not None:
         return {"boxes": [one.box for one in given]}
     return {"points": [[*one.points] for one in given], "labels": [[*one.labels] for one in given]}

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sam_train.inference.found_masks import FoundMasks
+from sam_train.inference.mask_filters import mask_boxes
 from sam_train.inference.run_lengths import RunLengths
 from sam_train.metrics.rle import overlaps
 
@@ -83,6 +84,41 @@ class Instances:
                 kept.append(index)
                 reached.add(index)
         return self.select(torch.tensor(kept, dtype=torch.long))
+
+    def disjoint(self) -> Instances:
+        """Return the objects without the pixels that a better one has, best first; what has none left is left out."""
+        order = self.scores.argsort(descending=True, stable=True).tolist()
+        reached, kept, runs, boxes = _Reached(self.boxes.numpy()), list[int](), list[RunLengths](), list[Tensor]()
+        for index in order:
+            x0, y0, x1, y1 = self.boxes[index].tolist()
+            window = (x0, y0, x1 + 1, y1 + 1)
+            mask = self.in_window(index, window)
+            for better in reached.by(index):
+                mask &= ~self.in_window(better, window)
+            reached.add(index)
+            if mask.any():
+                own = torch.from_numpy(mask)[None]
+                kept.append(index)
+                runs.append(RunLengths.of(own, self.size, (y0, x0)))
+                boxes.append(mask_boxes(own) + torch.tensor([x0, y0, x0, y0]))
+        found = self.select(torch.tensor(kept, dtype=torch.long))
+        return replace(found, masks=RunLengths.cat(runs), boxes=torch.cat(boxes)) if kept else found
+
+    def in_window(self, index: int, window: tuple[int, int, int, int]) -> Bool[np.ndarray, "a b"]:
+        """Return what a window of the image shows of an object.
+
+        Args:
+            index: Of the object.
+            window: x0, y0, x1, y1; x1 and y1 are the first pixels beyond it.
+        """
+        left, top, right, bottom = window
+        x0, y0, *_ = box = self.boxes[index].tolist()
+        mask = self.masks.in_box(index, box)
+        part = mask[max(top - y0, 0) : max(bottom - y0, 0), max(left - x0, 0) : max(right - x0, 0)]
+        shown = np.zeros((bottom - top, right - left), bool)
+        row, column = max(y0 - top, 0), max(x0 - left, 0)
+        shown[row : row + part.shape[0], column : column + part.shape[1]] = part
+        return shown
 
     def label_image(self) -> Int[np.ndarray, "h w"]:
         """Return the number of the object at each pixel, from 1 in order; 0 where there is none.

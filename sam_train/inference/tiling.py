@@ -131,16 +131,12 @@ def _in_zone(
 ) -> tuple[Int[Tensor, "k"], Float[Tensor, "k q"]]:
     """Return which objects of a tile reach into a zone by their boxes, and their masks there."""
     x0, y0, *_ = crop.box
-    left, top, right, bottom = zone[0] - x0, zone[1] - y0, zone[2] - x0, zone[3] - y0
+    left, top, right, bottom = window = zone[0] - x0, zone[1] - y0, zone[2] - x0, zone[3] - y0
     u0, v0, u1, v1 = found.boxes.unbind(dim=1)
     objects = ((u0 < right) & (u1 >= left) & (v0 < bottom) & (v1 >= top)).nonzero()[:, 0]
     masks = torch.zeros(len(objects), bottom - top, right - left)
     for mask, index in zip(masks, objects.tolist(), strict=True):
-        u, v, *_ = box = found.boxes[index].tolist()
-        part = found.masks.in_box(index, box)
-        part = part[max(top - v, 0) : bottom - v, max(left - u, 0) : right - u]
-        row, column = max(v - top, 0), max(u - left, 0)
-        mask[row : row + part.shape[0], column : column + part.shape[1]] = torch.from_numpy(part)
+        mask.copy_(torch.from_numpy(found.in_window(index, window)))
     return objects, masks.flatten(1)
 
 

@@ -13,6 +13,7 @@ from sam_train.inference.instances import Instances
 from sam_train.inference.mask_filters import mask_boxes
 from sam_train.inference.mask_generator import Everything
 from sam_train.inference.predictor import Predictor
+from sam_train.inference.regions import Cleaning
 from sam_train.inference.run_lengths import RunLengths
 from sam_train.inference.tiling import stitch, tiles
 from tests.checkpoints.tiny import SAM2_CONFIG, build
@@ -111,6 +112,33 @@ def test_an_object_larger_than_a_tile_has_a_crop_of_its_own(finder):
     found = finder.prompted(pixels(), [GivenObject((5.0, 5, 250, 190)), GivenObject(points=((20.0, 20),), labels=(1,))])
     assert len(found) <= 2
     assert found.masks.size == SIZE
+
+
+def test_no_pixel_is_of_two_prompted_objects_however_many_there_are(finder):
+    """Also of such that are decoded one after the other, by different prompts or in different tiles."""
+    cleaning = Cleaning(threshold=-0.5, non_overlapping=True)
+    given = [GivenObject((x, y, x + 60.0, y + 50.0)) for y in range(0, 150, 30) for x in range(0, 200, 25)]
+    given += [GivenObject(points=((100.0, 100.0),), labels=(1,))]
+    loose = Finder(Predictor(finder.predictor.model, replace(cleaning, non_overlapping=False)))
+    free = loose.prompted(pixels(), given)
+    assert len(given) > 32
+    assert int(free.masks.masks().sum(0).max()) > 1
+    for tiling in (Tiling(), finder.tiling):
+        apart = Finder(Predictor(finder.predictor.model, cleaning), tiling=tiling).prompted(pixels(), given)
+        assert int(apart.masks.masks().sum(0).max()) == 1
+        assert apart.boxes.tolist() == mask_boxes(apart.masks.masks()).tolist()
+        if tiling.side is None:
+            assert torch.equal(apart.masks.masks().any(0), free.masks.masks().any(0))
+
+
+def test_pixels_that_a_better_object_has_are_its_alone():
+    masks = squares((0, 0, 60, 60), (40, 40, 100, 100), (45, 45, 55, 55))
+    found = Instances(RunLengths.of(masks), mask_boxes(masks), torch.tensor([0.5, 0.9, 0.1]), ("a", "b", "c"))
+    apart = found.disjoint()
+    assert apart.categories == ("b", "a")
+    assert torch.equal(apart.masks.masks(), torch.stack([masks[1], masks[0] & ~masks[1]]))
+    assert apart.boxes.tolist() == [[40, 40, 99, 99], [0, 0, 59, 59]]
+    assert len(Instances.cat([], SIZE).disjoint()) == 0
 
 
 def test_everything_in_a_large_image(finder):

@@ -21,7 +21,8 @@ from PIL import Image
 from rich.console import Console
 
 from benchmarks.measure import machine
-from sam_train.data.loading.datamodule import Loading, SegmentationData
+from sam_train.data.loading.datamodule import SegmentationData
+from sam_train.data.loading.settings import Loading
 from sam_train.data.sources.coco.source import CocoSource
 from sam_train.preprocessing import Preprocessing
 

@@ -25,7 +25,8 @@ from rich.table import Table
 from benchmarks.measure import machine
 from sam_train.data.cache.embedding_cache import EmbeddingCache
 from sam_train.data.cache.filling import fill
-from sam_train.data.loading.datamodule import Loading, SegmentationData
+from sam_train.data.loading.datamodule import SegmentationData
+from sam_train.data.loading.settings import Loading
 from sam_train.data.loading.views import Views
 from sam_train.data.sources.folder import FolderSource
 from sam_train.inference.interaction import encode, interact

@@ -29,7 +29,8 @@ from rich.table import Table
 
 from benchmarks.measure import machine
 from sam_train.data.loading.augmentation import Augmentation
-from sam_train.data.loading.datamodule import Loading, SegmentationData
+from sam_train.data.loading.datamodule import SegmentationData
+from sam_train.data.loading.settings import Loading
 from sam_train.data.sources.coco.source import CocoSource
 from sam_train.data.sources.folder import FolderSource
 from sam_train.data.sources.sa1b.source import Sa1bSource

@@ -21,7 +21,8 @@ from rich.console import Console
 
 from benchmarks.annotations import private_megabytes
 from benchmarks.measure import machine
-from sam_train.data.loading.datamodule import Loading, SegmentationData
+from sam_train.data.loading.datamodule import SegmentationData
+from sam_train.data.loading.settings import Loading
 from sam_train.data.sources.check import check_sources
 from sam_train.data.sources.volume.source import VolumeSource
 from sam_train.preprocessing import Preprocessing

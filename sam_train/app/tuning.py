@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from sam_train.data.loading.augmentation import Augmentation
-from sam_train.data.loading.datamodule import Loading
+from sam_train.data.loading.settings import Loading
 from sam_train.data.sources.base import DataSource
 from sam_train.data.sources.folder import FolderSource
 from sam_train.data.sources.image_files import PLAIN

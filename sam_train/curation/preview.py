@@ -14,7 +14,8 @@ from PIL import Image, PngImagePlugin
 from torch import Tensor
 
 from sam_train.curation import PREVIEW
-from sam_train.data.loading.datamodule import Loading, SegmentationData
+from sam_train.data.loading.datamodule import SegmentationData
+from sam_train.data.loading.settings import Loading
 from sam_train.data.sources.base import DataSource
 from sam_train.errors import InputError
 from sam_train.files import written_whole

@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from sam_train.data.loading.clip_data import ClipData
-from sam_train.data.loading.datamodule import Loading, SegmentationData
+from sam_train.data.loading.datamodule import SegmentationData
+from sam_train.data.loading.settings import Loading
 from sam_train.data.loading.share import Share
 from sam_train.data.sources.base import DataSource, ImageSet, Split, no_objects
 from sam_train.data.sources.check import check_sources

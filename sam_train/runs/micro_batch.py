@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import WeightAveraging
 from rich.console import Console
 from torch import Tensor
 
-from sam_train.data.loading.datamodule import Loading
+from sam_train.data.loading.settings import Loading
 from sam_train.errors import InputError
 from sam_train.machine import memory_bytes
 from sam_train.structures import Batch

@@ -6,14 +6,13 @@ import copy
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from sam_train.checkpoints import load_checkpoint
 from sam_train.checkpoints.reading import read_file
-from sam_train.data.loading.datamodule import SegmentationData
 from sam_train.data.sources.base import DataSource
 from sam_train.errors import InputError
 from sam_train.models import ImageModel, build_model
@@ -23,6 +22,9 @@ from sam_train.runs.record import VERSION, rebuild
 from sam_train.runs.settings import ModelChoice
 from sam_train.tasks.center_training import new_head
 from sam_train.tuning.surgery import Tuning
+
+if TYPE_CHECKING:
+    from sam_train.data.loading.datamodule import SegmentationData  # with Lightning, which prediction does without
 
 _HEAD = "prompter.head."  # how the names of the head's weights begin in a checkpoint
 

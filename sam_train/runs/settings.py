@@ -9,7 +9,7 @@ from typing import Any
 
 from sam_train.checkpoints.reading import SHIPPED
 from sam_train.data.loading.augmentation import Augmentation
-from sam_train.data.loading.datamodule import Loading
+from sam_train.data.loading.settings import Loading
 from sam_train.data.sources.base import DataSource, Split
 from sam_train.losses.sam_loss import SamLoss
 from sam_train.prompts.simulator import PromptSimulator

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sam_train.data.loading.clip_data import ClipData
-from sam_train.data.loading.datamodule import Loading
+from sam_train.data.loading.settings import Loading
 from sam_train.data.sources.base import DataSource, ImageSet, Split
 from sam_train.errors import InputError
 from sam_train.metrics import METRICS

@@ -17,7 +17,7 @@ from pycocotools.coco import COCO
 
 from sam_train.cli import evaluate, predict
 from sam_train.cli.overrides import CONFIGS
-from sam_train.data.loading.datamodule import Loading
+from sam_train.data.loading.settings import Loading
 from sam_train.data.sources.volume.source import VolumeSource
 from sam_train.inference.finder import Tiling
 from sam_train.inference.mask_generator import Everything

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from sam_train.data.loading.datamodule import Loading
+from sam_train.data.loading.settings import Loading
 from sam_train.data.world import ToySource
 from sam_train.errors import InputError
 from sam_train.prompts.protocols import EVALUATION

@@ -4,7 +4,7 @@ import pytest
 import torch
 from lightning import Callback
 
-from sam_train.data.loading.datamodule import Loading
+from sam_train.data.loading.settings import Loading
 from sam_train.errors import InputError
 from sam_train.runs import micro_batch
 from sam_train.runs.micro_batch import MicroBatchFinder, kept_bytes

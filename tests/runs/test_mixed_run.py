@@ -10,7 +10,7 @@ import torch
 
 from sam_train.data.loading.clip_batch import collate_clips
 from sam_train.data.loading.clip_data import ClipData
-from sam_train.data.loading.datamodule import Loading
+from sam_train.data.loading.settings import Loading
 from sam_train.data.sources.several import SeveralSources
 from sam_train.data.world import ToySource
 from sam_train.data.world.film import ToyVideoSource

@@ -7,7 +7,7 @@ import pytest
 import tifffile
 import torch
 
-from sam_train.data.loading.datamodule import Loading
+from sam_train.data.loading.settings import Loading
 from sam_train.data.sources.folder import FolderSource
 from sam_train.data.sources.image_files import read_image
 from sam_train.data.sources.several import SeveralSources

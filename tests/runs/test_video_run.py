@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sam_train.data.loading.clip_batch import collate_clips
-from sam_train.data.loading.datamodule import Loading
+from sam_train.data.loading.settings import Loading
 from sam_train.data.sources.volume.source import VolumeSource
 from sam_train.data.world import ToySource
 from sam_train.data.world.film import ToyVideoSource

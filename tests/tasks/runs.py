@@ -6,7 +6,8 @@ import torch
 from lightning import Callback, Trainer
 
 from sam_train.data.loading.augmentation import Augmentation
-from sam_train.data.loading.datamodule import Loading, SegmentationData
+from sam_train.data.loading.datamodule import SegmentationData
+from sam_train.data.loading.settings import Loading
 from sam_train.data.sources.base import ImageSet
 from sam_train.losses.sam_loss import SamLoss
 from sam_train.models import build_model

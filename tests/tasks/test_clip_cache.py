@@ -11,7 +11,7 @@ from sam_train.data.cache.embedding_cache import EmbeddingCache
 from sam_train.data.cache.filling import fill
 from sam_train.data.loading.augmentation import Augmentation
 from sam_train.data.loading.clip_dataset import ClipChoice, TrainClips
-from sam_train.data.loading.datamodule import Loading
+from sam_train.data.loading.settings import Loading
 from sam_train.data.world.film import ToyVideoSource
 from sam_train.errors import InputError
 from sam_train.inference.interaction import encode, encode_prefix

@@ -12,10 +12,11 @@ from torch.utils.data import ConcatDataset, Subset
 from sam_train.data.loading.clip_batch import collate_clips
 from sam_train.data.loading.clip_dataset import ClipChoice, HeldOutClip, HeldOutClips, TrainClips
 from sam_train.data.loading.clip_sources import TrainSources
-from sam_train.data.loading.datamodule import MOST_ENCODED, Loading, SegmentationData
+from sam_train.data.loading.datamodule import MOST_ENCODED, SegmentationData
 from sam_train.data.loading.dataset import EvalDataset, FeatureReader, TrainDataset
 from sam_train.data.loading.loader import BatchLoader, ResumableLoader
 from sam_train.data.loading.sampler import BatchTurns, TrainBatches
+from sam_train.data.loading.settings import Loading
 from sam_train.data.loading.share import Share
 from sam_train.data.loading.views import Views
 from sam_train.data.sources.base import ImageSet, Split

@@ -12,7 +12,7 @@ from sam_train.data.loading.clip_batch import collate_clips
 from sam_train.data.loading.clip_data import ClipData
 from sam_train.data.loading.clip_dataset import ClipChoice, HeldOutClips, TrainClips
 from sam_train.data.loading.clip_sampling import choose_frames
-from sam_train.data.loading.datamodule import Loading
+from sam_train.data.loading.settings import Loading
 from sam_train.data.sources.video.clips import Clip, ClipSet
 from sam_train.data.world import ToySource
 from sam_train.data.world.film import ToyVideoSource

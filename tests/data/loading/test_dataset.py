@@ -10,8 +10,9 @@ from torch.utils.data import DataLoader
 from sam_train.data.loading import datamodule
 from sam_train.data.loading.augmentation import Augmentation
 from sam_train.data.loading.collate import collate, to_batch
-from sam_train.data.loading.datamodule import Loading, SegmentationData
+from sam_train.data.loading.datamodule import SegmentationData
 from sam_train.data.loading.dataset import EvalDataset, TrainDataset
+from sam_train.data.loading.settings import Loading
 from sam_train.data.loading.transforms import resize_sample
 from sam_train.data.sources.base import all_objects
 from sam_train.errors import InputError

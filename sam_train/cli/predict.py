@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from sam_train.cli.compose import run
 
 if TYPE_CHECKING:
-    from sam_train.data.sources.prompt_files import GivenObject, Kind
+    from sam_train.data.sources.prompt_files import GivenObject, Kind, PromptFile
     from sam_train.inference.finder import Finder
     from sam_train.runs.predict import Picture, Wanted
 
@@ -21,6 +21,7 @@ _DECISIVE = (
     "everything",
     "follow",
     "boxes",
+    "boxes_of",
     "points",
     "text",
     "detector",
@@ -28,6 +29,7 @@ _DECISIVE = (
     "formats",
     "min_score",
     "image_size",
+    "channels",
     "window",
     "grid",
     "tile",
@@ -46,6 +48,8 @@ def main() -> None:
 
 def predict_images(config: DictConfig) -> None:
     """Find objects in images and write them down; what is wrong with the request is told before the model is loaded."""
+    given = _given(config)  # before anything heavy is imported
+
     from rich.console import Console
     from rich.progress import Progress
 
@@ -57,26 +61,28 @@ def predict_images(config: DictConfig) -> None:
     formats = plain(config)["formats"]
     if others := [name for name in formats if name not in FORMATS]:
         raise InputError(f"formats={others[0]}: expected some of {', '.join(FORMATS)}")
-    open_finder, wanted = _opener(config), _wanted(config)
+    open_finder, wanted = _opener(config), _wanted(config, given)
     if config.follow:
         _follow(config, open_finder, wanted, formats)
         return
     pictures = _pictures(config)
+    console = Console(soft_wrap=True, highlight=False)
     if wanted.prompts is not None:
         wanted.prompts.require_known([picture.name for picture in pictures])
         if lost := wanted.prompts.unknown([picture.name for picture in pictures]):
             text = f"{len(lost)} names in {wanted.prompts.path} are of none of the images, such as {lost[0]}"
-            Console(soft_wrap=True, highlight=False).print(text, markup=False)
+            console.print(text, markup=False)
     if wanted.detector is not None:
         wanted.detector.open()  # once, and before the first image
     folder = Path(config.output).expanduser()
     has_volumes = any(picture.is_volume for picture in pictures)
     view = volume_view(config.checkpoint, plain(config)["window"]) if has_volumes else None
     open_output(folder, {key: value for key, value in plain(config).items() if key in _DECISIVE}, config.overwrite)
-    console = Console(soft_wrap=True, highlight=False)
     with Progress(console=console, transient=True) as progress:
         outcome = predict(open_finder, pictures, wanted, folder, formats, progress, view)
     console.print(f"{outcome.objects} objects in {outcome.done} of {len(pictures)} images  {folder}", markup=False)
+    for hint in outcome.hints:
+        console.print(hint, markup=False)
     if outcome.problems:
         lines = "\n  ".join(outcome.problems)
         raise InputError(f"{len(outcome.problems)} of {len(pictures)} images were not done:\n  {lines}")
@@ -101,7 +107,7 @@ def _follow(config: DictConfig, open_finder: Callable[[], Finder], wanted: Wante
     window = plain(config)["window"]
     has_volumes = any(is_volume(path) for path in footage.values())
     view = volume_view(config.checkpoint, window) if has_volumes else None
-    tones = image_tones(config.checkpoint, window)
+    tones = image_tones(config.checkpoint, window, plain(config)["channels"])
     open_output(folder, {key: value for key, value in plain(config).items() if key in _DECISIVE}, config.overwrite)
     console = Console(soft_wrap=True, highlight=False)
     with Progress(console=console, transient=True) as progress:
@@ -130,32 +136,46 @@ def _opener(config: DictConfig) -> Callable[[], Finder]:
     return opened
 
 
-def _wanted(config: DictConfig) -> Wanted:
-    from sam_train.cli.build import plain
+def _given(config: DictConfig) -> PromptFile | list[GivenObject] | None:
+    """Return the boxes or points to look for, if there are any; ways that do not go together are refused."""
     from sam_train.data.sources.prompt_files import PromptFile
     from sam_train.errors import InputError
+
+    ways = [name for name in ("boxes", "points", "text") if config[name] is not None] + ["everything"] * (
+        config.everything
+    )
+    if len(ways) > 1:
+        raise InputError(f"{' and '.join(ways)} given to look for: give one of {_WAYS}")
+    if config.boxes_of is not None and not isinstance(config.boxes, str):
+        raise InputError("boxes_of=: says what numbers in a file of boxes mean; give boxes=results.json, too")
+    kinds: tuple[Kind, ...] = ("boxes", "points")
+    for kind in kinds:
+        if isinstance(config[kind], str):
+            names_from = config.boxes_of and Path(config.boxes_of).expanduser()
+            return PromptFile(Path(config[kind]).expanduser(), kind, names_from)
+        if config[kind] is not None:
+            return _same(kind, [*config[kind]])
+    return None
+
+
+def _wanted(config: DictConfig, given: PromptFile | list[GivenObject] | None) -> Wanted:
     from sam_train.inference.text_detector import TextDetector
+    from sam_train.runs.opening import checkpoint_files
     from sam_train.runs.predict import Wanted
 
-    values = plain(config)
-    given = [name for name in ("boxes", "points", "text") if values[name] is not None] + [
-        "everything"
-    ] * config.everything
-    if len(given) > 1:
-        raise InputError(f"{' and '.join(given)} given to look for: give one of {_WAYS}")
-    if not given:
-        _require_head(config.checkpoint)
-    if not given or config.everything:
-        return Wanted(everything=config.everything)
-    if given == ["text"]:
-        phrases = values["text"] if isinstance(values["text"], list) else [values["text"]]
+    files = checkpoint_files(config.checkpoint)
+    if isinstance(given, list):
+        return Wanted(same=given, files=files)
+    if given is not None:
+        return Wanted(given, files=(*files, *given.files))
+    if config.text is not None:
+        phrases = [config.text] if isinstance(config.text, str) else config.text
         named = [str(phrase) for phrase in phrases]
-        return Wanted(detector=TextDetector(config.detector, named, config.detector_threshold, config.device))
-    kind: Kind = "boxes" if given == ["boxes"] else "points"
-    value = values[kind]
-    if isinstance(value, list):
-        return Wanted(same=_same(kind, value))
-    return Wanted(PromptFile(Path(value).expanduser(), kind))
+        detector = TextDetector(config.detector, named, config.detector_threshold, config.device)
+        return Wanted(detector=detector, files=files)
+    if not config.everything:
+        _require_head(config.checkpoint)
+    return Wanted(everything=config.everything, files=files)
 
 
 def _require_head(checkpoint: str) -> None:
@@ -207,8 +227,8 @@ def _pictures(config: DictConfig) -> list[Picture]:
             "images=: give a file or a folder, or a data source (data=folder data.root=...), and one of them"
         )
     if data is None:
-        tones = image_tones(config.checkpoint, plain(config)["window"])
-        return list_pictures(Path(config.images).expanduser(), tones)
+        tones = image_tones(config.checkpoint, plain(config)["window"], plain(config)["channels"])
+        return list_pictures(Path(config.images).expanduser(), tones, Path(config.output).expanduser())
     import_own_sources()
     splits = as_in_training(data_source(data), config.checkpoint).splits()
     if config.split not in splits:

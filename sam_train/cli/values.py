@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from sam_train.cli.overrides import CONFIGS
 from sam_train.errors import InputError
 from sam_train.limits import LIMITS, check_limits
 
@@ -62,10 +63,11 @@ def check_values(config: DictConfig, null_is_default: bool = False, any_model: b
             require_path(name, root)
     for key in ("checkpoint", "weights", "model.weights"):
         name = OmegaConf.select(config, key)
-        is_file = (key == "checkpoint" and not any_model) or (isinstance(name, str) and name.endswith(_WEIGHT_FILES))
-        if isinstance(name, str) and is_file:
+        if isinstance(name, str) and (name.endswith(_WEIGHT_FILES) or (key == "checkpoint" and not any_model)):
             require_path(key, name)
-    for key in ("images", "boxes", "points"):
+        elif isinstance(name, str) and key == "checkpoint":
+            _require_model(name)
+    for key in ("images", "boxes", "boxes_of", "points"):
         if isinstance(config.get(key), str):
             require_path(key, config[key])
     if isinstance(config.get("resume"), str):
@@ -91,6 +93,18 @@ def require_path(key: str, name: str) -> None:
     near = difflib.get_close_matches(wanted, [other.name for other in there.iterdir()], n=1)
     hint = f"did you mean {there / near[0]}?" if near else f"{there} has nothing of a similar name"
     raise InputError(f"{key}={name}: no such file or folder; {hint}")
+
+
+def _require_model(name: str) -> None:
+    """Refuse a checkpoint that is neither a path, nor the name of a preset, nor one that a repository can have."""
+    folder, _, inside = name.partition("/")
+    may_be_of_hub = inside and "/" not in inside and not Path(folder).expanduser().is_dir()
+    presets = [path.stem for path in (CONFIGS / "model").glob("*.yaml")]
+    if name in presets or may_be_of_hub:
+        return
+    if not Path(name).exists() and (near := difflib.get_close_matches(name, presets, n=1)):
+        raise InputError(f"checkpoint={name}: no such file, folder or preset; did you mean {near[0]}?")
+    require_path("checkpoint", name)
 
 
 def _require_wandb_key(config: DictConfig) -> None:

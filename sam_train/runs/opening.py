@@ -92,15 +92,18 @@ def open_predictor(
     return Predictor(open_model(checkpoint, weights, image_size, device), cleaning, image_tones(checkpoint))
 
 
-def image_tones(checkpoint: str | Path, window: str | Sequence[float] | None = None) -> Tones:
+def image_tones(
+    checkpoint: str | Path, window: str | Sequence[float] | None = None, channels: Sequence[int] = ()
+) -> Tones:
     """Return how stored numbers of images become 8 bits: as in the run's training, or as an export says.
 
     Args:
         checkpoint: See :func:`open_model`.
         window: Name or ends of a window, if not the run's own.
+        channels: Numbers of the bands that are shown, if not the run's own.
 
     Raises:
-        InputError: If there is no such window.
+        InputError: If there is no such window, or these are no bands.
     """
     path = Path(checkpoint).expanduser()
     if is_run(path):
@@ -108,7 +111,8 @@ def image_tones(checkpoint: str | Path, window: str | Sequence[float] | None = N
         tones = Tones() if data.get("_target_") == _VOLUMES else known_tones(data)
     else:
         tones = known_tones(read_tones(path))
-    return tones if window is None else replace(tones, windows=tones_of((), window, None).windows)
+    own = tones_of(channels, window, None)
+    return replace(tones, channels=own.channels or tones.channels, windows=own.windows or tones.windows)
 
 
 def as_in_training(source: DataSource, checkpoint: str | Path) -> DataSource:
@@ -205,6 +209,14 @@ def is_run(path: Path) -> bool:
     if path.is_dir():
         return any((path / file).is_file() for file in ("best.ckpt", "last.ckpt"))
     return path.suffix == ".ckpt" and path.is_file() and "sam_train" in read_checkpoint(path).content
+
+
+def checkpoint_files(checkpoint: str | Path) -> tuple[Path, ...]:
+    """Return the files that a model is read from, as far as they are on this machine and not the package's own."""
+    path = Path(checkpoint).expanduser()
+    if path.is_dir():
+        return (Run.load(path).checkpoint,) if is_run(path) else tuple(sorted(path.glob("*model*.*")))
+    return (path,) if path.is_file() else ()
 
 
 def _of_run(path: Path, weights: str | None, image_size: int | None) -> ImageModel:

@@ -20,7 +20,7 @@ from sam_train.data.sources.base import ImageSet, no_objects
 from sam_train.data.sources.decoding import SUFFIXES
 from sam_train.data.sources.image_files import PLAIN, read_image
 from sam_train.data.sources.prompt_files import GivenObject, PromptFile
-from sam_train.data.sources.safe_walk import walk_files
+from sam_train.data.sources.safe_walk import is_inside, walk_files
 from sam_train.data.sources.tones import Tones
 from sam_train.data.sources.video.video_file import SUFFIXES as VIDEOS
 from sam_train.data.sources.volume.reading import NIFTI, require_libraries
@@ -37,6 +37,9 @@ from sam_train.inference.volumes import View, Volume
 
 FORMATS = ("overlays", "labels", "polygons")
 _MARK = "predict.json"
+_DONE = "instances/**/*.json"
+_LOOSE = (0.5, 0.8)  # what small models want in the place of grid.pred_iou_thresh and grid.stability_score_thresh
+_MUCH_LARGER = 8  # times the model's input: objects of a few dozen pixels are then a few there
 
 
 class Picture(NamedTuple):
@@ -70,12 +73,14 @@ class Wanted:
         detector: Finds what phrases name, as boxes.
         everything: Whether all objects are looked for by a grid of clicks. Otherwise, and without prompts, those that
             the checkpoint's head has learned to find.
+        files: What decides beside the images, the checkpoint among them: masks older than one of these are made anew.
     """
 
     prompts: PromptFile | None = None
     same: Sequence[GivenObject] = ()
     detector: TextDetector | None = None
     everything: bool = False
+    files: tuple[Path, ...] = ()
 
     def find(self, finder: Finder, name: str, pixels: UInt8[Tensor, "3 h w"]) -> Instances:
         """Return what is found in an image of this name."""
@@ -96,19 +101,22 @@ class Outcome(NamedTuple):
         done: Number of images, with those of an earlier call.
         objects: Number of objects in them.
         problems: Of each image that was not done, in words.
+        hints: What may have kept objects from being found.
     """
 
     done: int
     objects: int
     problems: list[str]
+    hints: tuple[str, ...] = ()
 
 
-def list_pictures(images: Path, tones: Tones = PLAIN) -> list[Picture]:
+def list_pictures(images: Path, tones: Tones = PLAIN, output: Path | None = None) -> list[Picture]:
     """Return a file, or all images and volumes below a folder; folders with DICOM files are volumes.
 
     Args:
         images: The file or folder.
         tones: How stored numbers of images become 8 bits.
+        output: The folder for what is found: where it lies among the images, nothing in it is one.
 
     Raises:
         InputError: If there is none.
@@ -117,7 +125,8 @@ def list_pictures(images: Path, tones: Tones = PLAIN) -> list[Picture]:
         return [_picture(images, images.name, tones)]
     if not images.is_dir():
         raise InputError(f"images={images}: no such file or folder")
-    names = [*walk_files(images)]
+    below = None if output is None or is_inside(images, output) else output
+    names = [name for name in walk_files(images) if below is None or not is_inside(images / name, below)]
     kinds = (*SUFFIXES, *volumes.SUFFIXES)
     found = [_picture(images / name, name, tones) for name in names if name.lower().endswith(kinds)]
     for folder in sorted({(images / name).parent for name in names if volumes.is_dicom_file(images / name)}):
@@ -152,7 +161,7 @@ def open_output(folder: Path, settings: Mapping[str, Any], overwrite: bool) -> N
         raise InputError(f"output={folder}: a file; name a folder")
     mark, left = folder / _MARK, [path for path in folder.iterdir() if path.name[0] != "."] if folder.is_dir() else []
     if mark.is_file():
-        earlier = json.loads(mark.read_text(encoding="utf-8"))
+        earlier = json.loads(mark.read_text(encoding="utf-8")) if any(folder.glob(_DONE)) else settings
         differing = sorted(key for key in {*earlier, *settings} if earlier.get(key) != settings.get(key))
         if differing and not overwrite:
             key = differing[0]
@@ -166,7 +175,7 @@ def open_output(folder: Path, settings: Mapping[str, Any], overwrite: bool) -> N
             "another folder, or overwrite=true"
         )
     if overwrite:
-        for done in folder.glob("instances/**/*.json"):
+        for done in folder.glob(_DONE):
             done.unlink()
     write_text(mark, json.dumps(settings, indent=2) + "\n")
 
@@ -218,16 +227,34 @@ def predict(
                 progress.advance(task)
     done = [image for mark in marks if mark.is_file() for image in read_mark(mark)["images"]]
     write_coco(folder / "instances.json", done)
-    number = sum(mark.is_file() for mark in marks)
-    return Outcome(number, sum(len(image["annotations"]) for image in done), problems)
+    number, objects = sum(mark.is_file() for mark in marks), sum(len(image["annotations"]) for image in done)
+    sizes = [(image["height"], image["width"]) for image in done]
+    return Outcome(number, objects, problems, tuple(_hints(finder, wanted, sizes, objects)) if finder else ())
+
+
+def _hints(finder: Finder, wanted: Wanted, sizes: Sequence[tuple[int, int]], num_objects: int) -> Iterator[str]:
+    """Yield what a person may want to change who expected more objects."""
+    side = finder.predictor.model.preprocessing.image_size
+    if finder.tiling.side is None and (larger := sum(max(size) > _MUCH_LARGER * side for size in sizes)):
+        yield (
+            f"hint: {larger} images are over {_MUCH_LARGER} times as large as the {side} pixels that the model looks "
+            f"at; tile.side={4 * side} looks at them part by part and sees smaller objects"
+        )
+    grid = finder.generator.settings
+    if wanted.everything and num_objects < len(sizes) and grid.pred_iou_thresh > _LOOSE[0]:
+        yield (
+            f"hint: grid.pred_iou_thresh={grid.pred_iou_thresh} and "
+            f"grid.stability_score_thresh={grid.stability_score_thresh} leave out masks that a small model is not sure "
+            f"of; {_LOOSE[0]} and {_LOOSE[1]} keep more"
+        )
 
 
 def is_done(mark: Path, source: str, path: Path | None, wanted: Wanted) -> bool:
-    """Tell whether this image or video was done, and neither it nor the prompts' file was changed since."""
+    """Tell whether this image or video was done, and neither it nor what decides was changed since."""
     if not mark.is_file() or read_mark(mark)["source"] != source:
         return False
-    sources = [path, wanted.prompts.path if wanted.prompts else None]
-    return all(source is None or source.stat().st_mtime <= mark.stat().st_mtime for source in sources)
+    sources = wanted.files if path is None else (path, *wanted.files)
+    return all(source.stat().st_mtime <= mark.stat().st_mtime for source in sources)
 
 
 def read_mark(mark: Path) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from sam_train.cli import %s
 sys.argv[0] = "sam-%s"
 %s.main()
 """
+PREDICT = ("images=docs", "output=M")
 
 
 def told(command, *arguments, cwd=ROOT, **environment):
@@ -51,6 +52,11 @@ def told(command, *arguments, cwd=ROOT, **environment):
         ("train", ["logger=wandb"], "there is no key for wandb; run `wandb login` once, or give logger.offline=true"),
         ("evaluate", [], "checkpoint: not given; add checkpoint=..."),
         ("evaluate", ["checkpoint=best.ckpt"], "checkpoint=best.ckpt: no such file or folder"),
+        ("predict", ["checkpoint=sam2_nan", *PREDICT], "checkpoint=sam2_nan: no such file, folder or preset; did you"),
+        ("predict", ["checkpoint=docs/runs", *PREDICT], "checkpoint=docs/runs: no such file or folder; "),
+        ("predict", ["checkpoint=sam2_nano", *PREDICT, "boxes=[[1,2]]"], "expected a file, or boxes for every image"),
+        ("predict", ["checkpoint=sam2_nano", *PREDICT, "everything=true", "text=a"], "text and everything given"),
+        ("predict", ["checkpoint=sam2_nano", *PREDICT, "boxes_of=README.md"], "give boxes=results.json, too"),
         ("export", ["path=tuned"], "checkpoint: not given; add checkpoint=..."),
         ("data", ["chekc"], "sam-data chekc: did you mean check?"),
         ("data", ["check"], "no data given: add data.root=DIR"),

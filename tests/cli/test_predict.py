@@ -1,6 +1,7 @@
 """``sam-predict`` as a person runs it: what it leaves opens in other tools, and mistakes are told at once."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -173,6 +174,80 @@ def test_a_run_that_was_stopped_goes_on_and_is_not_overwritten_by_another(images
     assert (output / "labels" / "a.png").stat().st_mtime_ns > first
     elsewhere = [*NANO, f"images={images}", f"output={images}", "everything=true"]
     assert "that sam-predict did not make" in told(monkeypatch, capsys, *elsewhere)
+
+
+def test_masks_that_are_older_than_the_checkpoint_are_made_anew(checkpoint, images, tmp_path, monkeypatch):
+    run_folder, output = tmp_path / "run", tmp_path / "M"
+    run_folder.mkdir()
+    (run_folder / "best.ckpt").write_bytes((checkpoint.parent / "best.ckpt").read_bytes())
+    arguments = [f"checkpoint={run_folder}", f"images={images}", f"output={output}", "boxes=[[20,15,60,55]]"]
+    run(monkeypatch, *arguments, "device=cpu")
+    first = (output / "labels" / "a.png").stat().st_mtime_ns
+    run(monkeypatch, *arguments, "device=cpu")
+    assert (output / "labels" / "a.png").stat().st_mtime_ns == first
+    os.utime(run_folder / "best.ckpt")  # trained on
+    run(monkeypatch, *arguments, "device=cpu")
+    assert (output / "labels" / "a.png").stat().st_mtime_ns > first
+
+
+def test_a_request_that_failed_does_not_take_the_folder(images, tmp_path, monkeypatch, capsys):
+    (tmp_path / "other.safetensors").write_bytes(b"no weights")
+    arguments = [f"images={images}", f"output={tmp_path / 'M'}", "boxes=[[20,15,60,55]]", "device=cpu"]
+    assert "other.safetensors" in told(monkeypatch, capsys, f"checkpoint={tmp_path / 'other.safetensors'}", *arguments)
+    run(monkeypatch, "checkpoint=sam2_nano", "image_size=64", *arguments)
+    assert len(COCO(str(tmp_path / "M" / "instances.json")).imgs) == 3
+
+
+def test_what_was_found_is_no_image_where_the_output_lies_among_the_images(images, monkeypatch):
+    arguments = [*NANO, f"images={images}", f"output={images / 'M'}", "boxes=[[20,15,60,55]]"]
+    for _ in range(2):
+        run(monkeypatch, *arguments)
+    assert len(COCO(str(images / "M" / "instances.json")).imgs) == 3
+
+
+def test_numbers_in_a_detectors_results_are_of_a_coco_file(images, tmp_path, monkeypatch, capsys):
+    results = [{"image_id": 41, "category_id": 7, "bbox": [20, 15, 40, 40], "score": 0.5}]
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    content = {"images": [{"id": 41, "file_name": "b.jpg"}], "categories": [{"id": 7, "name": "coin"}]}
+    (tmp_path / "coco.json").write_text(json.dumps(content))
+    arguments = [*NANO, f"images={images}", f"output={tmp_path / 'M'}", f"boxes={tmp_path / 'results.json'}"]
+    assert "boxes_of= names the COCO file" in told(monkeypatch, capsys, *arguments)
+    run(monkeypatch, *arguments, f"boxes_of={tmp_path / 'coco.json'}")
+    coco = COCO(str(tmp_path / "M" / "instances.json"))
+    (one,) = coco.anns.values()
+    assert coco.imgs[one["image_id"]]["file_name"] == "b.jpg"
+    assert coco.cats[one["category_id"]]["name"] == "coin"
+    (tmp_path / "coco.json").write_text("[]")
+    wrong = [*NANO, f"images={images}", f"output={tmp_path / 'N'}", f"boxes={tmp_path / 'results.json'}"]
+    assert "expected a COCO file" in told(monkeypatch, capsys, *wrong, f"boxes_of={tmp_path / 'coco.json'}")
+
+
+def test_bands_are_chosen(tmp_path, monkeypatch, capsys):
+    rng = np.random.default_rng(0)
+    bands = rng.integers(0, 3000, (4, 70, 90)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "four.tif", bands, photometric="minisblack", planarconfig="separate")
+    shown = np.stack([bands[2], bands[1], bands[0]])
+    tifffile.imwrite(tmp_path / "three.tif", shown, photometric="rgb", planarconfig="separate")
+    for name in ("four", "three"):
+        arguments = [*NANO, f"images={tmp_path / name}.tif", f"output={tmp_path / name}", "boxes=[[20,15,60,55]]"]
+        if name == "four":
+            assert "channels=[3,2,1] beside images=" in told(monkeypatch, capsys, *arguments)
+            assert "data.channels=[0, 2, 1]: expected" in told(monkeypatch, capsys, *arguments, "channels=[0,2,1]")
+        run(monkeypatch, *arguments, f"channels={'[3,2,1]' if name == 'four' else '[1,2,3]'}")
+    labels = [tifffile.imread(tmp_path / name / "labels" / f"{name}.tif") for name in ("four", "three")]
+    assert np.array_equal(*labels)
+
+
+def test_it_is_said_what_keeps_objects_from_being_found(tmp_path, monkeypatch, capsys):
+    Image.fromarray(disc(40, 600)).save(tmp_path / "long.png")
+    arguments = [*NANO[:2], "device=cpu", f"images={tmp_path / 'long.png'}", "everything=true"]
+    strict = ["grid.points_per_side=2", "grid.pred_iou_thresh=0.99"]
+    run(monkeypatch, *arguments, *strict, f"output={tmp_path / 'M'}")
+    said = capsys.readouterr().out
+    assert "1 images are over 8 times as large as the 64 pixels that the model looks at; tile.side=256" in said
+    assert "0.5 and 0.8 keep more" in said
+    run(monkeypatch, *arguments, *LOOSE, f"output={tmp_path / 'N'}", "tile.side=256", "tile.overlap=64")
+    assert "hint" not in capsys.readouterr().out
 
 
 def test_one_bad_image_is_named_and_the_others_are_done(images, tmp_path, monkeypatch, capsys):

@@ -94,7 +94,14 @@ def _shown(raster: Raster, path: Path, tones: Tones) -> Shaped[np.ndarray, "h w 
         return _plain(raster, path)
     if raster.mode == "L" and raster.channels.shape[2] > 1:
         found = f"has {raster.channels.shape[2]} bands, and the file does not say what they show"
-        raise FileError(Problem("unclear bands", path, found, "say which to show, such as data.channels=[3,2,1]"))
+        raise FileError(
+            Problem(
+                "unclear bands",
+                path,
+                found,
+                "say which to show, such as data.channels=[3,2,1], or channels=[3,2,1] beside images=",
+            )
+        )
     return raster.channels[..., :3]
 
 

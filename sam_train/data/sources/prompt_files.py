@@ -61,17 +61,20 @@ class PromptFile:
     Args:
         path: The file.
         kind: What it holds.
+        names_from: The COCO file that has the names of the images and categories whose numbers are in it.
 
     Raises:
         InputError: If it is missing, damaged, empty, or a number in it is not finite.
     """
 
-    def __init__(self, path: Path, kind: Kind) -> None:
+    def __init__(self, path: Path, kind: Kind, names_from: Path | None = None) -> None:
         self.path, self.kind = path, kind
+        self.files = (path,) if names_from is None else (path, names_from)
         if not path.is_file():
             raise InputError(f"{kind}={path}: no such file; expected {_FORMS[kind]}")
+        names = None if names_from is None else _Names.read(names_from)
         try:
-            rows = _from_csv(path, kind) if path.suffix.lower() == ".csv" else _from_json(path, kind)
+            rows = _from_csv(path, kind) if path.suffix.lower() == ".csv" else _from_json(path, kind, names)
             self._by_name = {name: [check_given(one) for one in given] for name, given in rows.items()}
         except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
             found = f"{type(error).__name__}: {error}" if not isinstance(error, InputError) else str(error)
@@ -107,9 +110,10 @@ class PromptFile:
             first = next(iter(self._by_name))
             near = difflib.get_close_matches(first, known, n=1) or sorted(known)[:1]
             there = near[0] if near else "none"
+            hint = "; boxes_of= names the COCO file that such numbers are of" if first.isdigit() else ""
             raise InputError(
                 f"{self.kind}={self.path}: is of none of the {number or len(names)} images; it names {first}, the "
-                f"images are as {there}"
+                f"images are as {there}{hint}"
             )
 
 
@@ -163,30 +167,49 @@ def _from_csv(path: Path, kind: Kind) -> dict[str, list[GivenObject]]:
     return found
 
 
-def _from_json(path: Path, kind: Kind) -> dict[str, list[GivenObject]]:
+@dataclass(frozen=True)
+class _Names:
+    """What a COCO file calls its images and categories, by their numbers."""
+
+    images: Mapping[Any, str]
+    categories: Mapping[Any, str]
+
+    @classmethod
+    def read(cls, path: Path) -> _Names:
+        try:
+            return cls.of(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            expected = "expected a COCO file with images and categories"
+            raise FileError(Problem("no names", path, f"{type(error).__name__}: {error}", expected)) from error
+
+    @classmethod
+    def of(cls, content: Mapping[str, Any]) -> _Names:
+        return cls(
+            {image["id"]: image["file_name"] for image in content.get("images", ())},
+            {category["id"]: category["name"] for category in content.get("categories", ())},
+        )
+
+
+def _from_json(path: Path, kind: Kind, names: _Names | None) -> dict[str, list[GivenObject]]:
     content = json.loads(path.read_text(encoding="utf-8"))
     if kind == "boxes" and isinstance(content, list):
-        return _from_coco(content, {}, {})
+        return _from_coco(content, names or _Names({}, {}))
     if not isinstance(content, Mapping):
         raise InputError(f"a {type(content).__name__}")
     if kind == "boxes" and "annotations" in content:
-        names = {image["id"]: image["file_name"] for image in content.get("images", ())}
-        categories = {category["id"]: category["name"] for category in content.get("categories", ())}
-        return _from_coco(content["annotations"], names, categories)
+        return _from_coco(content["annotations"], names or _Names.of(content))
     read = _box if kind == "boxes" else _clicks
     return {str(name): [read(one) for one in given] for name, given in content.items()}
 
 
-def _from_coco(
-    annotations: Sequence[Mapping[str, Any]], names: Mapping[Any, str], categories: Mapping[Any, str]
-) -> dict[str, list[GivenObject]]:
+def _from_coco(annotations: Sequence[Mapping[str, Any]], names: _Names) -> dict[str, list[GivenObject]]:
     found: dict[str, list[GivenObject]] = {}
     for annotation in annotations:
         x, y, width, height = (float(number) for number in annotation["bbox"])
         image, category = annotation["image_id"], annotation.get("category_id")
-        name = categories.get(category, None if category is None else str(category))
+        name = names.categories.get(category, None if category is None else str(category))
         given = GivenObject((x, y, x + width, y + height), category=name, score=float(annotation.get("score", 1)))
-        found.setdefault(str(names.get(image, image)), []).append(given)
+        found.setdefault(str(names.images.get(image, image)), []).append(given)
     return found
 
 

@@ -152,7 +152,10 @@ def _meaning(page: TiffPage, path: Path) -> tuple[Mode, bool, int]:
         dtype = page.dtype or f"{page.bitspersample} bits"
         called = getattr(page.photometric, "name", page.photometric)
         found = f"{bands} of {dtype}, 1 page, which the file calls {called}: what they show is unclear"
-        remedy = "save one band, or red, green and blue, as a file of its own; or name bands: data.channels=[3,2,1]"
+        remedy = (
+            "save one band, or red, green and blue, as a file of its own; or name bands: data.channels=[3,2,1], or "
+            "channels=[3,2,1] beside images="
+        )
         raise FileError(Problem("unclear bands", path, found, remedy))
     return mode, has_alpha, extra
 

@@ -33,6 +33,9 @@ def test_every_kind_of_image_is_the_same_image(tmp_path):
     expected = torch.from_numpy(pixels).permute(2, 0, 1)
     for given in (tmp_path / "a.png", str(tmp_path / "a.png"), image, pixels, expected, image.convert("RGBA")):
         assert torch.equal(read_pixels(given), expected)
+    from_bgr = np.ascontiguousarray(pixels[..., ::-1])[..., ::-1]
+    for given in (np.asarray(image), from_bgr, expected.flip(2).numpy()[:, :, ::-1].transpose(1, 2, 0)):
+        assert torch.equal(read_pixels(given), expected)
     with_alpha = np.dstack([pixels, pixels[..., :1]])
     assert torch.equal(read_pixels(with_alpha), expected)
 

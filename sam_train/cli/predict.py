@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,7 +79,7 @@ def predict_images(config: DictConfig) -> None:
     has_volumes = any(picture.is_volume for picture in pictures)
     view = volume_view(config.checkpoint, plain(config)["window"]) if has_volumes else None
     open_output(folder, {key: value for key, value in plain(config).items() if key in _DECISIVE}, config.overwrite)
-    with Progress(console=console, transient=True) as progress:
+    with _stopping_politely(), Progress(console=console, transient=True) as progress:
         outcome = predict(open_finder, pictures, wanted, folder, formats, progress, view)
     console.print(f"{outcome.objects} objects in {outcome.done} of {len(pictures)} images  {folder}", markup=False)
     for hint in outcome.hints:
@@ -110,12 +111,24 @@ def _follow(config: DictConfig, open_finder: Callable[[], Finder], wanted: Wante
     tones = image_tones(config.checkpoint, window, plain(config)["channels"])
     open_output(folder, {key: value for key, value in plain(config).items() if key in _DECISIVE}, config.overwrite)
     console = Console(soft_wrap=True, highlight=False)
-    with Progress(console=console, transient=True) as progress:
+    with _stopping_politely(), Progress(console=console, transient=True) as progress:
         outcome = follow(open_finder, footage, wanted, folder, formats, progress, view, tones)
     console.print(f"{outcome.objects} objects followed in {outcome.done} of {len(footage)}  {folder}", markup=False)
     if outcome.problems:
         lines = "\n  ".join(outcome.problems)
         raise InputError(f"{len(outcome.problems)} of {len(footage)} were not done:\n  {lines}")
+
+
+@contextmanager
+def _stopping_politely() -> Iterator[None]:
+    """Say on Ctrl-C what goes on from there."""
+    from rich.console import Console
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        Console(stderr=True, soft_wrap=True, highlight=False).print("stopped; the same command goes on", markup=False)
+        raise SystemExit(1) from None
 
 
 def _opener(config: DictConfig) -> Callable[[], Finder]:

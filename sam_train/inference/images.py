@@ -54,7 +54,9 @@ def read_pixels(image: ImageLike, tones: Tones = PLAIN) -> UInt8[Tensor, "3 h w"
         image = image.transpose(1, 2, 0) if image.ndim == 3 else image
     if not isinstance(image, np.ndarray):
         raise InputError(f"image: a {type(image).__name__}; expected a path, an image of Pillow, {_ARRAYS}")
-    image = np.require(image, requirements=["C", "W"])  # a view of Pillow's memory, or turned round from BGR, is neither
+    image = np.require(
+        image, requirements=["C", "W"]
+    )  # a view of Pillow's memory, or turned round from BGR, is neither
     if tones.channels and image.ndim == 3 and image.size and image.dtype.kind in "biuf":
         return to_rgb(Raster(image, "L"), Path("image"), tones).contiguous()
     channels = image.shape[2] if image.ndim == 3 else 1

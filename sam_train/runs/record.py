@@ -23,6 +23,9 @@ TARGET = "_target_"
 ENTRY_POINTS = "sam_train.sources"
 """Group of entry points by which an installed package names its data sources."""
 
+MOVED = {"sam_train.data.loading.datamodule.Loading": "sam_train.data.loading.settings.Loading"}
+"""Classes of this package by the names that older checkpoints have for them."""
+
 T = TypeVar("T")
 
 
@@ -36,6 +39,13 @@ def describe(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [describe(item) for item in value]
     return str(value) if isinstance(value, Path) else value
+
+
+def with_new_names(value: Any) -> Any:
+    """Return plain values with the names that classes have now."""
+    if isinstance(value, Mapping):
+        return {key: MOVED.get(one, one) if key == TARGET else with_new_names(one) for key, one in value.items()}
+    return [with_new_names(one) for one in value] if isinstance(value, list) else value
 
 
 def versions() -> dict[str, str]:

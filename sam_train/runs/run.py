@@ -18,7 +18,7 @@ from sam_train.errors import InputError
 from sam_train.models import ImageModel, build_model
 from sam_train.models.center_head import CenterHead
 from sam_train.models.sam2.sam2 import Sam2
-from sam_train.runs.record import VERSION, rebuild
+from sam_train.runs.record import VERSION, rebuild, with_new_names
 from sam_train.runs.settings import ModelChoice
 from sam_train.tasks.center_training import new_head
 from sam_train.tuning.surgery import Tuning
@@ -198,7 +198,7 @@ def read_record(checkpoint: Path) -> Mapping[str, Any]:
             f"checkpoint={checkpoint}: made by another version of sam-train, whose record this one does not know; "
             "evaluate and resume it with the version it was trained with"
         )
-    return record
+    return with_new_names(record)
 
 
 def base_model(choice: ModelChoice, seed: int, with_memory: bool = False) -> ImageModel:

@@ -25,6 +25,7 @@ from sam_train.inference.mask_generator import Everything
 from sam_train.inference.volumes import View, Volume
 from sam_train.runs.fit import fit
 from sam_train.runs.opening import volume_view
+from sam_train.runs.predict import Wanted
 from sam_train.runs.settings import Evaluation, ModelChoice, Settings
 from tests.data.sources.volume_files import make_volumes, write_series
 from tests.third_party.discs import Discs
@@ -174,6 +175,17 @@ def test_a_run_that_was_stopped_goes_on_and_is_not_overwritten_by_another(images
     assert (output / "labels" / "a.png").stat().st_mtime_ns > first
     elsewhere = [*NANO, f"images={images}", f"output={images}", "everything=true"]
     assert "that sam-predict did not make" in told(monkeypatch, capsys, *elsewhere)
+
+
+def test_a_person_who_stops_it_is_told_that_it_goes_on(images, tmp_path, monkeypatch, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Wanted, "find", interrupted)
+    with pytest.raises(SystemExit) as stopped:
+        run(monkeypatch, *NANO, f"images={images}", f"output={tmp_path / 'M'}", "boxes=[[20,15,60,55]]")
+    assert stopped.value.code == 1
+    assert capsys.readouterr().err.strip() == "stopped; the same command goes on"
 
 
 def test_masks_that_are_older_than_the_checkpoint_are_made_anew(checkpoint, images, tmp_path, monkeypatch):

@@ -15,7 +15,7 @@ from sam_train.prompts.protocols import EVALUATION
 from sam_train.runs import run as run_module
 from sam_train.runs.evaluate import evaluate
 from sam_train.runs.fit import fit
-from sam_train.runs.record import describe
+from sam_train.runs.record import MOVED, describe
 from sam_train.runs.run import Run
 from sam_train.runs.settings import TRAINER, Evaluation, ModelChoice, Settings
 from sam_train.tuning.surgery import Tuning
@@ -114,6 +114,16 @@ class Everything(Discs):
         return {"test": DiscImages(self.number)}
 
 
+def test_classes_have_their_new_names_in_the_records_of_older_checkpoints(finished, tmp_path):
+    checkpoint = finished[0].checkpoint
+    content = torch.load(checkpoint, weights_only=True)
+    (new,) = MOVED.values()
+    assert content["sam_train"]["config"]["loader"]["_target_"] == new
+    content["sam_train"]["config"]["loader"]["_target_"] = next(iter(MOVED))
+    torch.save(content, tmp_path / "best.ckpt")
+    assert Run.load(tmp_path).record == Run.load(checkpoint).record
+
+
 def test_a_run_goes_on_where_it_was_interrupted(tmp_path):
     whole = fit(settings(trainer={**settings().trainer, "max_steps": 4}), tmp_path / "whole")
     fit(settings(), tmp_path / "part")
@@ -154,6 +164,12 @@ def test_importing_the_package_and_asking_for_help_loads_nothing_heavy():
     code = "import sys, sam_train, sam_train.cli.train; print({'torch', 'lightning', 'monai'} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "set()"
+
+
+def test_prediction_does_without_lightning():
+    code = "import sys, sam_train.cli.predict, sam_train.runs.opening, sam_train.runs.predict; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert not {"lightning", "torchmetrics", "transformers"} & set(done.stdout.split())
 
 
 def test_a_step_may_be_split_otherwise_when_a_run_goes_on(tmp_path):

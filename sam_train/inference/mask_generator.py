@@ -66,6 +66,20 @@ class Everything:
     def __post_init__(self) -> None:
         check_limits("grid", vars(self))
 
+    def hint(self, part: str) -> str | None:
+        """Return what to say where too little is found, if thresholds may be why.
+
+        Those of the original systems are too strict for small models, which are less sure of themselves.
+
+        Args:
+            part: Of the settings that these are, as a person names them.
+        """
+        if self.pred_iou_thresh <= 0.5 and self.stability_score_thresh <= 0.8:
+            return None
+        names = (f"{part}.pred_iou_thresh", f"{part}.stability_score_thresh")
+        now = f"{names[0]}={self.pred_iou_thresh} {names[1]}={self.stability_score_thresh}"
+        return f"hint: {now} leave out masks that a small model is not sure of; 0.5 and 0.8 keep more"
+
 
 class MaskGenerator:
     """Finds all masks of images.

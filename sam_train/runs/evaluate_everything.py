@@ -33,6 +33,7 @@ LIMITS = (1, 10, 100, 1000)
 
 COLUMNS = (*(f"AR@{limit}" for limit in LIMITS), "AP", "AP50", "decodes", "seconds")
 NAMED = "AP by name"
+_POOR = 0.05  # recall of a grid that finds next to nothing
 
 Scores = Mapping[str, float | None]
 
@@ -88,6 +89,10 @@ def evaluate_everything(
     columns = [*COLUMNS, *[NAMED] * any(NAMED in of for of in scores.values())]
     write_everything_page(folder / "everything.html", title, columns, scores)
     console.print(_table(title, columns, scores))
+    if max(scores[name]["AR@1000"] or 0 for name in run.models()) < _POOR and (
+        hint := (grid or Everything()).hint("prompts")
+    ):
+        console.print(hint, markup=False)
     console.print(f"report      {folder / 'everything.html'}", markup=False)
     return scores
 

@@ -38,7 +38,6 @@ from sam_train.inference.volumes import View, Volume
 FORMATS = ("overlays", "labels", "polygons")
 _MARK = "predict.json"
 _DONE = "instances/**/*.json"
-_LOOSE = (0.5, 0.8)  # what small models want in the place of grid.pred_iou_thresh and grid.stability_score_thresh
 _MUCH_LARGER = 8  # times the model's input: objects of a few dozen pixels are then a few there
 
 
@@ -240,13 +239,8 @@ def _hints(finder: Finder, wanted: Wanted, sizes: Sequence[tuple[int, int]], num
             f"hint: {larger} images are over {_MUCH_LARGER} times as large as the {side} pixels that the model looks "
             f"at; tile.side={4 * side} looks at them part by part and sees smaller objects"
         )
-    grid = finder.generator.settings
-    if wanted.everything and num_objects < len(sizes) and grid.pred_iou_thresh > _LOOSE[0]:
-        yield (
-            f"hint: grid.pred_iou_thresh={grid.pred_iou_thresh} and "
-            f"grid.stability_score_thresh={grid.stability_score_thresh} leave out masks that a small model is not sure "
-            f"of; {_LOOSE[0]} and {_LOOSE[1]} keep more"
-        )
+    if wanted.everything and num_objects < len(sizes) and (hint := finder.generator.settings.hint("grid")):
+        yield hint
 
 
 def is_done(mark: Path, source: str, path: Path | None, wanted: Wanted) -> bool:

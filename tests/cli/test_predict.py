@@ -451,6 +451,15 @@ def test_the_settings_that_are_shown_are_the_defaults():
     assert dict(config.tile) == vars(Tiling())
 
 
+def test_evaluation_of_everything_says_what_keeps_recall_low(checkpoint, tmp_path, monkeypatch, capsys):
+    GlobalHydra.instance().clear()
+    grid = ["prompts.points_per_side=1", "prompts.pred_iou_thresh=0.99"]
+    arguments = [f"checkpoint={checkpoint}", "prompts=everything", *grid, f"output={tmp_path / 'report'}"]
+    monkeypatch.setattr(sys, "argv", ["sam-evaluate", *arguments])
+    evaluate.main()
+    assert "hint: prompts.pred_iou_thresh=0.99" in capsys.readouterr().out
+
+
 def test_evaluation_of_everything_reports_recall_of_both_models(checkpoint, tmp_path, monkeypatch):
     GlobalHydra.instance().clear()
     grid = [f"prompts.{setting.removeprefix('grid.')}" for setting in LOOSE if setting.startswith("grid.")]

@@ -14,6 +14,7 @@ _SCALE, _TIEPOINTS, _TRANSFORMATION, _KEYS, _DOUBLES, _TEXTS = 33550, 33922, 342
 _SHORT, _ASCII, _DOUBLE = 3, 2, 12  # kinds of value of TIFF tags
 _KINDS = dict.fromkeys((_SCALE, _TIEPOINTS, _TRANSFORMATION, _DOUBLES), _DOUBLE) | {_KEYS: _SHORT, _TEXTS: _ASCII}
 _PROJECTED, _GEOGRAPHIC = 3072, 2048  # keys of the coordinate system
+_RASTER_TYPE, _POINTS = 1025, 2  # key of what a pixel is, and its value where a pixel is a point, no area
 
 
 @dataclass(frozen=True)
@@ -29,19 +30,25 @@ class Georeference:
     @property
     def epsg(self) -> int | None:
         """Number of the coordinate system in the EPSG registry, where the file names it so."""
-        keys = list(self.tags.get(_KEYS, ()))
-        found = {keys[start]: keys[start + 3] for start in range(4, len(keys) - 3, 4) if keys[start + 1] == 0}
-        number = found.get(_PROJECTED) or found.get(_GEOGRAPHIC)
+        number = self._key(_PROJECTED) or self._key(_GEOGRAPHIC)
         return int(number) if number and number < 32767 else None
 
     def place(self, points: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n 2"]:
         """Return x, y on the earth of points x, y in the image, whose pixels begin at whole numbers."""
+        if self._key(_RASTER_TYPE) == _POINTS:  # whole numbers are the middles of pixels
+            points = points - 0.5
         if _TRANSFORMATION in self.tags:
             matrix = np.array(self.tags[_TRANSFORMATION], float).reshape(4, 4)
             return points @ matrix[:2, :2].T + matrix[:2, 3]
         scale = np.array(self.tags[_SCALE][:2], float) * (1, -1)
         i, j, _, x, y, _ = self.tags[_TIEPOINTS][:6]
         return (points - (i, j)) * scale + (x, y)
+
+    def _key(self, number: int) -> int | None:
+        """Return the value of a key, if it is a number."""
+        keys = list(self.tags.get(_KEYS, ()))
+        starts = range(4, len(keys) - 3, 4)
+        return next((keys[at + 3] for at in starts if keys[at] == number and keys[at + 1] == 0), None)
 
 
 def read_georeference(path: Path) -> Georeference | None:

@@ -236,8 +236,8 @@ def _hints(finder: Finder, wanted: Wanted, sizes: Sequence[tuple[int, int]], num
     side = finder.predictor.model.preprocessing.image_size
     if finder.tiling.side is None and (larger := sum(max(size) > _MUCH_LARGER * side for size in sizes)):
         yield (
-            f"hint: {larger} images are over {_MUCH_LARGER} times as large as the {side} pixels that the model looks "
-            f"at; tile.side={4 * side} looks at them part by part and sees smaller objects"
+            f"hint: {larger} of {len(sizes)} images over {_MUCH_LARGER} times as large as the {side} pixels that the "
+            f"model looks at; tile.side={4 * side} looks at them part by part and sees smaller objects"
         )
     if wanted.everything and num_objects < len(sizes) and (hint := finder.generator.settings.hint("grid")):
         yield hint

@@ -256,7 +256,7 @@ def test_it_is_said_what_keeps_objects_from_being_found(tmp_path, monkeypatch, c
     strict = ["grid.points_per_side=2", "grid.pred_iou_thresh=0.99"]
     run(monkeypatch, *arguments, *strict, f"output={tmp_path / 'M'}")
     said = capsys.readouterr().out
-    assert "1 images are over 8 times as large as the 64 pixels that the model looks at; tile.side=256" in said
+    assert "1 of 1 images over 8 times as large as the 64 pixels that the model looks at; tile.side=256" in said
     assert "0.5 and 0.8 keep more" in said
     run(monkeypatch, *arguments, *LOOSE, f"output={tmp_path / 'N'}", "tile.side=256", "tile.overlap=64")
     assert "hint" not in capsys.readouterr().out

@@ -95,12 +95,14 @@ def tinted(picture: Image.Image, objects: Int[Tensor, "h w"]) -> Image.Image:
 
 def _on_edge(objects: Int[Tensor, "h w"]) -> Bool[Tensor, "h w"]:
     """Where something else is near."""
-    width = max(round(max(objects.shape) / PANEL_SIDE), 1)
-    numbers = objects[None, None].float()
+    from scipy import ndimage
+
+    side = 2 * max(round(max(objects.shape) / PANEL_SIDE), 1) + 1
+    numbers = objects.numpy().astype(np.int32)
     largest, smallest = (
-        sign * F.max_pool2d(sign * numbers, 2 * width + 1, stride=1, padding=width)[0, 0] for sign in (1, -1)
+        near(numbers, side, mode="nearest") for near in (ndimage.maximum_filter, ndimage.minimum_filter)
     )
-    return largest != smallest
+    return torch.from_numpy(largest != smallest)
 
 
 def prediction_panel(

@@ -13,6 +13,7 @@ from torch.utils.data import Subset
 from sam_train.data.loading.dataset import EvalDataset, FeatureReader, TrainDataset
 from sam_train.data.loading.loader import BatchLoader, ResumableLoader
 from sam_train.data.loading.sampler import TrainBatches
+from sam_train.data.loading.settings import Loading
 from sam_train.data.loading.share import Share
 from sam_train.data.loading.views import Views
 from sam_train.data.sources.base import DataSource, ImageSet, Split

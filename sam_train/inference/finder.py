@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from jaxtyping import UInt8
+from rich.progress import Progress
 from torch import Tensor
 
 from sam_train.data.sources.prompt_files import GivenObject
@@ -21,6 +22,7 @@ from sam_train.inference.predictor import Predictor
 from sam_train.inference.restoring import full_runs
 from sam_train.inference.tiling import stitch, tiles
 from sam_train.limits import check_limits
+from sam_train.progress import watched
 
 _OBJECTS_AT_ONCE = 32
 _MARGIN = 0.25  # around an object that no tile holds, as a share of its extent
@@ -60,6 +62,9 @@ class Finder:
         tiling: How large images are cut.
         min_score: Objects of a lower score are left out.
         center: With the head of a run that has one.
+
+    Attributes:
+        progress: Shows which tile of an image is looked at, if anybody watches.
     """
 
     def __init__(
@@ -75,6 +80,7 @@ class Finder:
         self.generator = MaskGenerator(predictor, grid)
         self.tiling = tiling or Tiling()
         self.min_score = min_score
+        self.progress: Progress | None = None
 
     def everything(self, pixels: UInt8[Tensor, "3 h w"]) -> Instances:
         """Return all objects of an image, best first."""
@@ -96,7 +102,8 @@ class Finder:
         crops = self.tiling.of(size)
         if len(crops) == 1:
             return find(pixels)
-        return stitch([(crop, find(_cut(pixels, crop))) for crop in crops], size, self.tiling.threshold)
+        watched_crops = watched(crops, len(crops), self.progress, "tiles")
+        return stitch([(crop, find(_cut(pixels, crop))) for crop in watched_crops], size, self.tiling.threshold)
 
     def prompted(self, pixels: UInt8[Tensor, "3 h w"], given: Sequence[GivenObject]) -> Instances:
         """Return an object for each that was given, best first.
@@ -111,7 +118,8 @@ class Finder:
         crops = self.tiling.of(size)
         for one in given:
             by_crop.setdefault(_crop_for(one, crops, size), []).append(one)
-        parts = [self._in_crop(pixels, crop, objects) for crop, objects in by_crop.items()]
+        groups = watched(by_crop.items(), len(by_crop), self.progress, "tiles")
+        parts = [self._in_crop(pixels, crop, objects) for crop, objects in groups]
         return self._finished(Instances.cat(parts, size))
 
     @torch.no_grad()

@@ -34,6 +34,7 @@ from sam_train.inference.instances import Instances
 from sam_train.inference.mask_files import coco_annotations, write_coco, write_geojson, write_labels, write_overlay
 from sam_train.inference.text_detector import TextDetector
 from sam_train.inference.volumes import View, Volume
+from sam_train.progress import watched
 
 FORMATS = ("overlays", "labels", "polygons")
 _MARK = "predict.json"
@@ -212,6 +213,7 @@ def predict(
             if not is_done(mark, picture.source, picture.path, wanted):
                 mark.unlink(missing_ok=True)
                 finder = finder or open_finder()
+                finder.progress = progress
                 try:
                     if picture.is_volume:
                         volume = Volume(_path_of(picture), view or View())
@@ -283,7 +285,7 @@ def _write_volume(
 ) -> list[dict[str, Any]]:
     """Find the objects of each slice, as ``<volume>/<number of the slice>``, and write one label volume."""
     records, planes, number = [], [], 0
-    for index, pixels in enumerate(volume.slices()):
+    for index, pixels in enumerate(watched(volume.slices(), len(volume), finder.progress, "slices")):
         name = f"{picture.name}/{index}"
         found = wanted.find(finder, name, pixels)
         labels = found.label_image().astype(np.int32)

@@ -1,11 +1,14 @@
 """Large images tile by tile: every pixel is looked at, and objects are whole again."""
 
+import io
 from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
+from rich.progress import Progress
 
 from sam_train.data.sources.prompt_files import GivenObject
 from sam_train.inference.finder import Finder, Tiling
@@ -139,6 +142,25 @@ def test_pixels_that_a_better_object_has_are_its_alone():
     assert torch.equal(apart.masks.masks(), torch.stack([masks[1], masks[0] & ~masks[1]]))
     assert apart.boxes.tolist() == [[40, 40, 99, 99], [0, 0, 59, 59]]
     assert len(Instances.cat([], SIZE).disjoint()) == 0
+
+
+def test_it_is_shown_which_tile_is_looked_at(finder):
+    seen = []
+
+    class Watched(Progress):
+        def advance(self, task_id, advance=1):
+            super().advance(task_id, advance)
+            (task,) = self.tasks
+            seen.append((task.description, task.completed, task.total))
+
+    watching = Finder(finder.predictor, finder.generator.settings, finder.tiling)
+    watching.progress = Watched(console=Console(file=io.StringIO()))
+    watching.everything(pixels())
+    number = len(tiles(SIZE, 100, 30))
+    assert seen == [("tiles", one, number) for one in range(1, number + 1)]
+    assert not watching.progress.tasks
+    watching.everything(pixels()[:, :50, :50])
+    assert len(seen) == number
 
 
 def test_everything_in_a_large_image(finder):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _DECISIVE = (
     "checkpoint",
+    "weights",
     "everything",
     "follow",
     "boxes",
@@ -176,7 +177,7 @@ def _wanted(config: DictConfig, given: PromptFile | list[GivenObject] | None) ->
     from sam_train.runs.opening import checkpoint_files
     from sam_train.runs.predict import Wanted
 
-    files = checkpoint_files(config.checkpoint)
+    files = (*checkpoint_files(config.checkpoint), *(checkpoint_files(config.weights) if config.weights else ()))
     if isinstance(given, list):
         return Wanted(same=given, files=files)
     if given is not None:
@@ -242,6 +243,9 @@ def _pictures(config: DictConfig) -> list[Picture]:
     if data is None:
         tones = image_tones(config.checkpoint, plain(config)["window"], plain(config)["channels"])
         return list_pictures(Path(config.images).expanduser(), tones, Path(config.output).expanduser())
+    for key in ("window", "channels"):
+        if plain(config)[key]:
+            raise InputError(f"{key}=: is of images=; a data source has its own: data.{key}=...")
     import_own_sources()
     splits = as_in_training(data_source(data), config.checkpoint).splits()
     if config.split not in splits:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -20,7 +21,7 @@ from sam_train.inference.restoring import full_runs
 from sam_train.models.center_head import CenterHead
 from sam_train.structures import Prompts
 
-MOST = 300  # objects of an image, the surest first: what other detectors of small objects return
+MOST = 1000  # objects of an image or tile, the surest first: so many COCO's recall counts
 LEAST = 0.1  # probability of a center; below, a decode is hardly ever worth it
 OVERLAP = 0.6  # IoU above which two masks are of one object
 _OBJECTS_AT_ONCE = 64
@@ -44,7 +45,7 @@ def peaks(heat: Float[Tensor, "C h w"], most: int, least: float) -> tuple[Float[
     """Return the values that none of their eight neighbors exceeds, the highest first, and category, row and column.
 
     Args:
-        heat: Probabilities.
+        heat: Logits or probabilities.
         most: How many at most.
         least: Lower ones are left out.
     """
@@ -63,7 +64,8 @@ def propose(maps: CenterMaps, image_size: int, valid_size: tuple[int, int]) -> P
         image_size: Side of the model's input in pixels.
         valid_size: Height and width of its un-padded part; centers beyond are none.
     """
-    scores, places = peaks(maps.heat[0].float().sigmoid(), MOST, LEAST)
+    heat, places = peaks(maps.heat[0].float(), MOST, math.log(LEAST / (1 - LEAST)))
+    scores = heat.sigmoid()  # of which many are the same 1 where logits differ
     category, row, column = places.unbind(dim=1)
     extent = maps.size[0, :, row, column].T.float().exp()
     center = maps.offset[0, :, row, column].T.float() + torch.stack([column, row], dim=1)

@@ -14,7 +14,7 @@ from torch import Tensor
 from sam_train.data.sources.prompt_files import GivenObject
 from sam_train.errors import InputError
 from sam_train.inference.center_finder import OVERLAP, CenterFinder
-from sam_train.inference.images import ImageLike, encode_pixels, read_pixels
+from sam_train.inference.images import ImageLike, encode_pixels
 from sam_train.inference.instances import Instances
 from sam_train.inference.mask_generator import Everything, MaskGenerator
 from sam_train.inference.point_grids import Crop
@@ -84,7 +84,7 @@ class Finder:
 
     def everything(self, pixels: UInt8[Tensor, "3 h w"]) -> Instances:
         """Return all objects of an image, best first."""
-        return self._finished(self._by_tiles(pixels, lambda part: Instances.of(self.generator.generate(part))))
+        return self._finished(self._by_tiles(pixels, lambda part: Instances.of(self.generator.find(part))))
 
     def find(self, image: ImageLike) -> Instances:
         """Return the objects that the run's head has learned to find, with their names, best first.
@@ -92,9 +92,17 @@ class Finder:
         Raises:
             InputError: If there is no head, or it is no image.
         """
+        return self.named(self.predictor.read(image))
+
+    def named(self, pixels: UInt8[Tensor, "3 h w"]) -> Instances:
+        """Return the same of an image that was read.
+
+        Raises:
+            InputError: If there is no head.
+        """
         if self.center is None:
             raise InputError("no head that finds objects: train one with prompter=center, or look for everything")
-        found = self._by_tiles(read_pixels(image), self.center.find)
+        found = self._by_tiles(pixels, self.center.find)
         return self._finished(found.distinct(OVERLAP) if self.tiling.side is not None else found)
 
     def _by_tiles(self, pixels: UInt8[Tensor, "3 h w"], find: Callable[[Tensor], Instances]) -> Instances:

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Integer
 
+from sam_train.data.sources.tiff_files import MAGIC
+
 _SCALE, _TIEPOINTS, _TRANSFORMATION, _KEYS, _DOUBLES, _TEXTS = 33550, 33922, 34264, 34735, 34736, 34737
 _SHORT, _ASCII, _DOUBLE = 3, 2, 12  # kinds of value of TIFF tags
 _KINDS = dict.fromkeys((_SCALE, _TIEPOINTS, _TRANSFORMATION, _DOUBLES), _DOUBLE) | {_KEYS: _SHORT, _TEXTS: _ASCII}
@@ -57,10 +59,14 @@ def read_georeference(path: Path) -> Georeference | None:
 
     if path.suffix.lower() not in (".tif", ".tiff"):
         return None
+    with path.open("rb") as stream:
+        if stream.read(4) not in MAGIC:  # images are known by their content, whatever they are called
+            return None
     with tifffile.TiffFile(path) as file:
         tags = file.pages[0].tags  # pyright: ignore[reportAttributeAccessIssue]
         found = {code: tags[code].value for code in _KINDS if code in tags}
-    has_place = _TRANSFORMATION in found or (_SCALE in found and _TIEPOINTS in found)
+    numbers = {code: np.size(found.get(code, ())) for code in (_TRANSFORMATION, _SCALE, _TIEPOINTS)}
+    has_place = numbers[_TRANSFORMATION] == 16 or (numbers[_SCALE] >= 2 and numbers[_TIEPOINTS] >= 6)
     return Georeference(found) if has_place else None
 
 
@@ -70,5 +76,11 @@ def write_label_tiff(path: Path, labels: Integer[np.ndarray, "h w"], place: Geor
 
     tags: Sequence[Any] = ()
     if place is not None:
-        tags = [(code, _KINDS[code], len(value) + (code == _TEXTS), value, True) for code, value in place.tags.items()]
+        own = {**place.tags, **{code: _ascii(place.tags[code]) for code in (_TEXTS,) if code in place.tags}}
+        tags = [(code, _KINDS[code], len(value), value, True) for code, value in own.items()]
     tifffile.imwrite(path, labels, photometric="minisblack", compression="zlib", extratags=tags)
+
+
+def _ascii(text: str) -> bytes:
+    """Return a text as TIFF files hold it; what is no ASCII becomes question marks of as many bytes."""
+    return text.encode("ascii", "replace") + b"\0"

@@ -99,7 +99,13 @@ class EncodedImages:
 
 @torch.no_grad()
 def encode_pixels(model: PromptableModel, images: Sequence[UInt8[Tensor, "3 _ _"]]) -> EncodedImages:
-    """Encode images of any sizes together, prepared as by the official predictors."""
+    """Encode images of any sizes together, prepared as by the official predictors.
+
+    Raises:
+        InputError: If there is none.
+    """
+    if not images:
+        raise InputError("no images to encode: give one at least")
     weight = next(model.parameters())
     inputs, valid_size = _inputs(images, model.preprocessing)
     normalized = model.preprocessing.normalize(inputs.to(weight.device), valid_size.to(weight.device))

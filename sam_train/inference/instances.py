@@ -112,12 +112,13 @@ class Instances:
             window: x0, y0, x1, y1; x1 and y1 are the first pixels beyond it.
         """
         left, top, right, bottom = window
-        x0, y0, *_ = box = self.boxes[index].tolist()
-        mask = self.masks.in_box(index, box)
-        part = mask[max(top - y0, 0) : max(bottom - y0, 0), max(left - x0, 0) : max(right - x0, 0)]
+        x0, y0, x1, y1 = self.boxes[index].tolist()
         shown = np.zeros((bottom - top, right - left), bool)
-        row, column = max(y0 - top, 0), max(x0 - left, 0)
-        shown[row : row + part.shape[0], column : column + part.shape[1]] = part
+        x0, x1 = max(x0, left), min(x1, right - 1)
+        if x0 <= x1 and y0 < bottom and y1 >= top:
+            part = self.masks.in_box(index, (x0, y0, x1, y1))[max(top - y0, 0) : bottom - y0]
+            row = max(y0 - top, 0)
+            shown[row : row + len(part), x0 - left : x1 + 1 - left] = part
         return shown
 
     def label_image(self) -> Int[np.ndarray, "h w"]:

@@ -14,7 +14,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from sam_train.inference.found_masks import FoundMasks
-from sam_train.inference.images import EncodedImages, ImageLike, encode_pixels, read_pixels
+from sam_train.inference.images import EncodedImages, ImageLike, encode_pixels
 from sam_train.inference.mask_filters import above, is_cut_off, mask_boxes, stability_scores
 from sam_train.inference.point_grids import Crop, crop_boxes, layer_grids
 from sam_train.inference.predictor import Predictor
@@ -94,16 +94,20 @@ class MaskGenerator:
         self.settings = settings or Everything()
         self._cleaning = replace(predictor.cleaning, threshold=self.settings.mask_threshold, non_overlapping=False)
 
-    @torch.no_grad()
     def generate(self, image: ImageLike) -> FoundMasks:
         """Return all masks of an image.
 
         Raises:
             InputError: If it is no image.
         """
-        pixels, settings = read_pixels(image), self.settings
-        size = pixels.shape[1], pixels.shape[2]
-        crops = crop_boxes(size, settings.crop_n_layers, settings.crop_overlap_ratio)
+        return self.find(self.predictor.read(image))
+
+    @torch.no_grad()
+    def find(self, pixels: UInt8[Tensor, "3 h w"]) -> FoundMasks:
+        """Return all masks of an image that was read."""
+        settings, size = self.settings, (pixels.shape[1], pixels.shape[2])
+        every = crop_boxes(size, settings.crop_n_layers, settings.crop_overlap_ratio)
+        crops = [crop for crop in every if min(crop.size) > 0]  # of an image of a few pixels some are nothing
         parts = [self._in_crop(pixels, crop) for crop in crops]
         found = FoundMasks.cat([part for part in parts if len(part)] or parts[:1])
         if len(crops) > 1:

@@ -67,6 +67,9 @@ def object_prompts(
     prompts = Prompts(torch.zeros(num_objects, 0, 2), torch.zeros(num_objects, 0, dtype=torch.long))
     for part in parts:
         prompts = prompts.with_points(part.points, part.labels)
+    is_empty = (prompts.labels == PointLabel.EMPTY).all(dim=1)
+    if rough is None and is_empty.any():
+        raise InputError(f"object {int(is_empty.nonzero()[0])} has no point: leave it out")
     return replace(prompts, points=preprocessing.scale_points(prompts.points, size), masks=rough)
 
 

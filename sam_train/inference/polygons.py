@@ -48,8 +48,9 @@ def _rings(region: Bool[np.ndarray, "h w"]) -> Iterator[Ring]:
             x, y, direction = edge
             ring.append((x, y))
             x, y = x + _STEPS[direction][0], y + _STEPS[direction][1]
-            # Where pixels touch at a corner two edges go on: turning right stays with the pixel that is followed.
-            turns = ((direction + 1) % 4, direction, (direction - 1) % 4)
+            # Where two pixels of the region touch at a corner two edges go on. They hang together elsewhere, so that
+            # turning left goes on to the other one, and no ring comes to a corner twice.
+            turns = ((direction - 1) % 4, direction, (direction + 1) % 4)
             edge = next((x, y, turn) for turn in turns if (x, y, turn) in edges)
         yield _without_straight(ring)
 

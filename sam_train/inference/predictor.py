@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from sam_train.data.sources.image_files import PLAIN
@@ -75,13 +75,21 @@ class Predictor:
         """Where the model is."""
         return next(self.model.parameters()).device
 
+    def read(self, image: ImageLike) -> UInt8[Tensor, "3 h w"]:
+        """Return an image's pixels as the model is shown them.
+
+        Raises:
+            InputError: If it is no image.
+        """
+        return read_pixels(image, self.tones)
+
     def encode(self, images: Sequence[ImageLike]) -> EncodedImages:
         """Encode images of any sizes together.
 
         Raises:
             InputError: If one is no image.
         """
-        return encode_pixels(self.model, [read_pixels(image, self.tones) for image in images])
+        return encode_pixels(self.model, [self.read(image) for image in images])
 
     def set_image(self, image: ImageLike) -> EncodedImages:
         """Encode an image and keep it for :meth:`predict`.

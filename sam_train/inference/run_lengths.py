@@ -92,11 +92,14 @@ class RunLengths:
 
         Args:
             index: Of the mask.
-            box: x0, y0, x1, y1 of the first and last pixels, around the whole mask.
+            box: x0, y0, x1, y1 of the first and last pixels. Its rows hold the whole mask; what lies in other columns
+                is left out.
         """
         x0, y0, x1, y1 = box
         height, width = y1 - y0 + 1, x1 - x0 + 1
         runs = self.select(np.array([index])).intervals()
+        first_place, end = x0 * self.size[0], (x1 + 1) * self.size[0]
+        runs = runs[(runs[:, 1] > first_place) & (runs[:, 0] < end)].clip(first_place, end)
         columns, rows = np.divmod(np.stack([runs[:, 0], runs[:, 1] - 1]), self.size[0])  # first and last pixel of each
         first, last = (columns - x0) * height + rows - y0
         toggles = np.zeros(width * height + 1, np.int8)

@@ -110,7 +110,7 @@ def _ways(run: Run, grid: Everything | None) -> dict[str, Way]:
 
 def way_of(finder: Finder) -> Way:
     """Return the way that a finder finds objects without a prompt: by its head, or else by the grid of clicks."""
-    find = finder.everything if finder.center is None else finder.find
+    find = finder.everything if finder.center is None else finder.named
     has_names = finder.center is not None and finder.center.categories != (UNNAMED,)
     return Way(find, lambda: finder.predictor.num_decoded, has_names)
 

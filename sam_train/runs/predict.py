@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import glob
 import json
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,13 +50,13 @@ class Picture(NamedTuple):
 
     Attributes:
         name: Unique; its path below the folder of images.
-        source: What tells it from another image of this name.
+        source: Returns what tells it from another image of this name.
         read: Returns its pixels.
         path: Of its file, where it has one; of a DICOM series its folder.
     """
 
     name: str
-    source: str
+    source: Callable[[], str]
     read: Callable[[], UInt8[Tensor, "3 h w"]]
     path: Path | None = None
 
@@ -89,7 +92,7 @@ class Wanted:
         if self.detector is not None:
             return finder.prompted(pixels, self.detector.find(pixels)).distinct(OVERLAP)
         if self.prompts is None and not self.same:
-            return finder.find(pixels)
+            return finder.named(pixels)
         given = [*self.same, *(self.prompts.of(name) if self.prompts else ())]
         return finder.prompted(pixels, given)
 
@@ -121,13 +124,18 @@ def list_pictures(images: Path, tones: Tones = PLAIN, output: Path | None = None
     Raises:
         InputError: If there is none.
     """
-    if images.is_file():
+    kinds = (*SUFFIXES, *volumes.SUFFIXES)
+    if images.is_file() and images.name.lower().endswith(kinds):
         return [_picture(images, images.name, tones)]
+    if images.is_file():
+        hint = "; videos want follow=true" if images.name.lower().endswith(VIDEOS) else ""
+        raise InputError(f"images={images}: expected a folder, or a file of {', '.join(sorted(kinds))}{hint}")
     if not images.is_dir():
         raise InputError(f"images={images}: no such file or folder")
+    if output is not None and output.resolve() == images.resolve():
+        raise InputError(f"output={output}: the folder of the images; name another, which may lie in it")
     below = None if output is None or is_inside(images, output) else output
     names = [name for name in walk_files(images) if below is None or not is_inside(images / name, below)]
-    kinds = (*SUFFIXES, *volumes.SUFFIXES)
     found = [_picture(images / name, name, tones) for name in names if name.lower().endswith(kinds)]
     for folder in sorted({(images / name).parent for name in names if volumes.is_dicom_file(images / name)}):
         found.append(
@@ -148,7 +156,8 @@ def pictures_of(images: ImageSet) -> list[Picture]:
     def reader(index: int) -> Callable[[], Tensor]:
         return lambda: images.read(index, no_objects).image
 
-    return [Picture(name, images.fingerprint(index), reader(index)) for index, name in enumerate(images.ids)]
+    found = enumerate(images.ids)
+    return [Picture(name, partial(images.fingerprint, index), reader(index)) for index, name in found]
 
 
 def open_output(folder: Path, settings: Mapping[str, Any], overwrite: bool) -> None:
@@ -160,6 +169,7 @@ def open_output(folder: Path, settings: Mapping[str, Any], overwrite: bool) -> N
     if folder.exists() and not folder.is_dir():
         raise InputError(f"output={folder}: a file; name a folder")
     mark, left = folder / _MARK, [path for path in folder.iterdir() if path.name[0] != "."] if folder.is_dir() else []
+    differing: list[str] = []
     if mark.is_file():
         earlier = json.loads(mark.read_text(encoding="utf-8")) if any(folder.glob(_DONE)) else settings
         differing = sorted(key for key in {*earlier, *settings} if earlier.get(key) != settings.get(key))
@@ -174,10 +184,20 @@ def open_output(folder: Path, settings: Mapping[str, Any], overwrite: bool) -> N
             f"output={folder}: holds {left[0].name} and {len(left) - 1} others that sam-predict did not make; name "
             "another folder, or overwrite=true"
         )
-    if overwrite:
-        for done in folder.glob(_DONE):
-            done.unlink()
+    if differing:
+        _remove_done(folder)
     write_text(mark, json.dumps(settings, indent=2) + "\n")
+
+
+def _remove_done(folder: Path) -> None:
+    """Remove what was found with other settings, image by image."""
+    for mark in [*folder.glob(_DONE)]:
+        stem = mark.relative_to(folder / "instances").with_suffix("")
+        for kind in FORMATS:
+            shutil.rmtree(folder / kind / stem, ignore_errors=True)  # slices of a volume
+            for file in (folder / kind / stem.parent).glob(f"{glob.escape(stem.name)}.*"):
+                file.unlink()
+        mark.unlink()
 
 
 def predict(
@@ -210,20 +230,23 @@ def predict(
     task = progress.add_task("images", total=len(pictures)) if progress else None
     with _images_of_any_size():
         for picture, stem, mark in zip(pictures, stems, marks, strict=True):
-            if not is_done(mark, picture.source, picture.path, wanted):
-                mark.unlink(missing_ok=True)
-                finder = finder or open_finder()
-                finder.progress = progress
-                try:
+            try:
+                source = picture.source()
+                if not is_done(mark, source, picture.path, wanted):
+                    mark.unlink(missing_ok=True)
+                    finder = finder or open_finder()
+                    finder.progress = progress
                     if picture.is_volume:
                         volume = Volume(_path_of(picture), view or View())
                         records = _write_volume(finder, picture, volume, wanted, folder, stem, formats)
                     else:
                         records = _write_image(finder, picture, wanted, folder, stem, formats)
-                except InputError as error:
-                    problems.append(f"{picture.name}: {error}")
-                else:
-                    write_text(mark, json.dumps({"source": picture.source, "images": records}))
+                    write_text(mark, json.dumps({"source": source, "images": records}))
+            except Exception as error:  # whatever is wrong with one image, the others are done
+                if finder is None and not isinstance(error, InputError):
+                    raise
+                told = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+                problems.append(f"{picture.name}: {told}")
             if progress and task is not None:
                 progress.advance(task)
     done = [image for mark in marks if mark.is_file() for image in read_mark(mark)["images"]]
@@ -308,14 +331,15 @@ def _record(name: str, found: Instances) -> dict[str, Any]:
 
 
 def _picture(path: Path, name: str, tones: Tones) -> Picture:
-    return Picture(name, str(path.absolute()), lambda: read_image(path, tones=tones), path)
+    return Picture(name, lambda: str(path.absolute()), lambda: read_image(path, tones=tones), path)
 
 
 def stems_of(names: Sequence[str]) -> list[str]:
     """Return names without suffixes, and with them where two would be the same."""
     short = [_without_suffix(name) for name in names]
     counts = Counter(short)
-    return [stem if counts[stem] == 1 else name for stem, name in zip(short, names, strict=True)]
+    stems = [stem if counts[stem] == 1 else name for stem, name in zip(short, names, strict=True)]
+    return stems if len(set(stems)) == len(stems) else [*names]
 
 
 def _without_suffix(name: str) -> str:

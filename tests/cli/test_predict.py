@@ -173,8 +173,51 @@ def test_a_run_that_was_stopped_goes_on_and_is_not_overwritten_by_another(images
     assert "another folder, or overwrite=true" in told(monkeypatch, capsys, *arguments)
     run(monkeypatch, *arguments, "overwrite=true")
     assert (output / "labels" / "a.png").stat().st_mtime_ns > first
-    elsewhere = [*NANO, f"images={images}", f"output={images}", "everything=true"]
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt").write_text("a person's")
+    elsewhere = [*NANO, f"images={images}", f"output={tmp_path / 'other'}", "everything=true"]
     assert "that sam-predict did not make" in told(monkeypatch, capsys, *elsewhere)
+    same = [*NANO, f"images={images}", f"output={images}", "everything=true", "overwrite=true"]
+    assert "the folder of the images; name another" in told(monkeypatch, capsys, *same)
+
+
+def test_whatever_is_wrong_with_one_image_the_others_are_done(images, tmp_path, monkeypatch, capsys):
+    Image.fromarray(disc()).save(images / "really_a_png.tif", format="PNG")
+    for name in ("q.png", "q.jpg", "q.png.png"):  # whose outputs have names of their own
+        Image.fromarray(disc()).save(images / name)
+    given = Wanted.find
+
+    def fails_once(self, finder, name, pixels):
+        if name == "a.png":
+            raise ZeroDivisionError("of this image")
+        return given(self, finder, name, pixels)
+
+    monkeypatch.setattr(Wanted, "find", fails_once)
+    output = tmp_path / "M"
+    message = told(monkeypatch, capsys, *NANO, f"images={images}", f"output={output}", "boxes=[[20,15,60,55]]")
+    assert "1 of 7 images were not done:\n  a.png: ZeroDivisionError: of this image" in message
+    assert len({image["file_name"] for image in COCO(str(output / "instances.json")).imgs.values()}) == 6
+    assert len([*(output / "labels").rglob("*.*")]) == 6
+
+
+def test_what_other_settings_found_is_gone_when_it_is_overwritten(images, tmp_path, monkeypatch):
+    output = tmp_path / "M"
+    run(monkeypatch, *NANO, f"images={images}", f"output={output}", "boxes=[[20,15,60,55]]")
+    (output / "labels" / "notes.txt").write_text("a person's")
+    arguments = [*NANO, f"images={images / 'a.png'}", f"output={output}", "boxes=[[20,15,61,55]]", "overwrite=true"]
+    run(monkeypatch, *arguments)
+    assert sorted(path.name for path in (output / "labels").rglob("*.*")) == ["a.png", "notes.txt"]
+    first = (output / "labels" / "a.png").stat().st_mtime_ns
+    run(monkeypatch, *arguments)  # the same command goes on
+    assert (output / "labels" / "a.png").stat().st_mtime_ns == first
+
+
+def test_numbers_may_be_names(images, tmp_path, monkeypatch):
+    boxes = {"a.png": [{"box": [20, 15, 60, 55], "category": 3}], "b.jpg": [[20, 15, 60, 55]]}
+    (tmp_path / "boxes.json").write_text(json.dumps(boxes))
+    places = [f"images={images}", f"output={tmp_path / 'M'}", f"boxes={tmp_path / 'boxes.json'}"]
+    run(monkeypatch, *NANO, *places)
+    assert {one["name"] for one in COCO(str(tmp_path / "M" / "instances.json")).cats.values()} == {"3", "object"}
 
 
 def test_a_person_who_stops_it_is_told_that_it_goes_on(images, tmp_path, monkeypatch, capsys):
@@ -390,11 +433,14 @@ def test_another_image_of_the_same_name_is_done_anew(tmp_path, monkeypatch):
     assert not np.array_equal(*found)
 
 
-def test_images_of_a_data_source(tmp_path, monkeypatch):
+def test_images_of_a_data_source(tmp_path, monkeypatch, capsys):
     toy = ["data=toy", "data.domain=shapes", "data.image_size=64", "data.num_train=1", "data.num_val=1"]
     output = tmp_path / "M"
     run(monkeypatch, *NANO, *toy, "data.num_test=2", f"output={output}", "boxes=[[5,5,40,40]]", "formats=[labels]")
     assert len(COCO(str(output / "instances.json")).imgs) == 2
+    own = [*NANO, *toy, "data.num_test=1", f"output={tmp_path / 'N'}", "boxes=[[5,5,40,40]]"]
+    assert "data.window=..." in told(monkeypatch, capsys, *own, "window=[0,10]")
+    assert "split=all: the data have" in told(monkeypatch, capsys, *own, "split=all")
 
 
 @pytest.mark.parametrize(
@@ -410,6 +456,7 @@ def test_images_of_a_data_source(tmp_path, monkeypatch):
         (["everything=true", "tile.side=64"], "tile.overlap=256"),
         (["everything=true", "min_score=2"], "min_score=2"),
         (["everything=true", "images=nowhere"], "images=nowhere: no such file or folder"),
+        (["everything=true", f"images={__file__}"], "expected a folder, or a file of"),
     ],
 )
 def test_mistakes_are_told(images, tmp_path, monkeypatch, capsys, arguments, words):

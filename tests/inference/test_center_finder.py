@@ -36,6 +36,17 @@ def test_peaks_are_the_cells_that_no_neighbor_exceeds():
     assert torch.equal(peaks(heat, 3, 0.3)[1], places[:3])
 
 
+def test_centers_that_are_as_sure_as_can_be_are_one_peak_each():
+    heat = torch.full((1, 1, 16, 16), 30.0)
+    heat[0, 0, 5, 7] = 31
+    nothing = torch.zeros(1, 2, 16, 16)
+    assert len(propose(CenterMaps(heat, nothing, nothing), 64, (64, 64)).boxes) < 16 * 16
+    heat[0, 0] -= torch.arange(16.0)[:, None]
+    heat[0, 0, 5, 7] = 40
+    found = propose(CenterMaps(heat - torch.arange(16.0), nothing, nothing), 64, (64, 64))
+    assert len(found.boxes) == 2
+
+
 def test_boxes_are_those_that_the_maps_were_made_of():
     boxes = torch.tensor([[4.0, 8, 20, 40], [30, 10, 60, 30], [50, 50, 70, 64]])
     extent, center = (boxes[:, 2:] - boxes[:, :2]) / 4, (boxes[:, :2] + boxes[:, 2:]) / 8

@@ -25,7 +25,7 @@ def test_polygons_hold_the_pixels_of_their_mask(mask):
     found = polygons(mask)
     assert (filled([ring for rings in found for ring in rings], mask.shape) == mask).all()
     for outer, *holes in found:
-        assert outer[0] == outer[-1]
+        assert all(ring[0] == ring[-1] and len(set(ring)) == len(ring) - 1 for ring in (outer, *holes))
         assert signed_area(outer) > 0 > min([*map(signed_area, holes), -1])
     assert sum(signed_area(ring) for rings in found for ring in rings) == mask.sum()
 

@@ -144,6 +144,8 @@ def test_no_pixel_belongs_to_two_objects_if_masks_are_not_to_overlap(predictor):
 
 def test_mistakes_are_named(predictor):
     fresh = Predictor(predictor.model)
+    with pytest.raises(InputError, match="give one at least"):
+        fresh.set_images([])
     with pytest.raises(InputError, match="call set_image first"):
         fresh.predict(points=[[1, 1]])
     fresh.set_images([noise(8, 8), noise(8, 8)])

@@ -49,6 +49,7 @@ def test_a_box_around_a_mask_holds_all_of_it(masks, above, below, left, right):
     box = (left, above, left + masks.shape[2] - 1, above + masks.shape[1] - 1)
     for index, (mask, tight) in enumerate(zip(whole, mask_boxes(whole).tolist(), strict=True)):
         assert np.array_equal(runs.in_box(index, box), masks[index])
+        assert np.array_equal(runs.in_box(index, (left, above, left, box[3])), masks[index][:, :1])  # some columns
         x0, y0, x1, y1 = tight
         assert np.array_equal(runs.in_box(index, tight), mask[y0 : y1 + 1, x0 : x1 + 1].numpy())
 

@@ -216,11 +216,16 @@ def _from_coco(annotations: Sequence[Mapping[str, Any]], names: _Names) -> dict[
 def _box(given: Any) -> GivenObject:
     box, rest = (given["box"], given) if isinstance(given, Mapping) else (given, {})
     x0, y0, x1, y1 = (float(number) for number in box)
-    return GivenObject((x0, y0, x1, y1), category=rest.get("category"), score=float(rest.get("score", 1)))
+    return GivenObject((x0, y0, x1, y1), category=_name(rest), score=float(rest.get("score", 1)))
 
 
 def _clicks(given: Any) -> GivenObject:
     points, rest = (given["points"], given) if isinstance(given, Mapping) else ([given], {})
     places = tuple((float(x), float(y)) for x, y in points)
     labels = tuple(int(label) for label in rest.get("labels", [1] * len(places)))
-    return GivenObject(points=places, labels=labels, category=rest.get("category"))
+    return GivenObject(points=places, labels=labels, category=_name(rest))
+
+
+def _name(given: Mapping[str, Any]) -> str | None:
+    name = given.get("category")
+    return None if name is None else str(name)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from sam_train.data.loading import datamodule
+from sam_train.data.loading import settings
 from sam_train.data.loading.augmentation import Augmentation
 from sam_train.data.loading.collate import collate, to_batch
 from sam_train.data.loading.datamodule import SegmentationData
@@ -149,7 +149,7 @@ def test_training_validates_on_some_images_and_the_report_uses_all():
 
 
 def test_devices_share_processors_unless_slurm_gives_each_its_own(monkeypatch):
-    monkeypatch.setattr(datamodule, "num_processors", lambda: 8)
+    monkeypatch.setattr(settings, "num_processors", lambda: 8)
     monkeypatch.delenv("SLURM_NTASKS_PER_NODE", raising=False)
     assert Loading().workers(4) == 1
     monkeypatch.setenv("SLURM_NTASKS_PER_NODE", "1")
